@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor, Qwen2TokenizerFast
+    from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor, Qwen2Tokenizer
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -55,14 +55,14 @@ _CORPUS = (
 )
 
 
-def tiny_tokenizer(vocab_size: int = 384) -> Qwen2TokenizerFast:
+def tiny_tokenizer(vocab_size: int = 384) -> Qwen2Tokenizer:
     """A byte-level BPE tokenizer: 256 bytes, up to `vocab_size - 263` merges, and the special tokens of Qwen2.5-VL.
 
     Any text goes through it and back unchanged. The end token is `<|im_end|>`, padding is `<|endoftext|>`, on the
     left.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import Qwen2TokenizerFast
+    from transformers import Qwen2Tokenizer
 
     learner = Tokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -74,14 +74,14 @@ def tiny_tokenizer(vocab_size: int = 384) -> Qwen2TokenizerFast:
     )
     learner.train_from_iterator(_CORPUS, trainer)
     bpe = json.loads(learner.to_str())["model"]
-    tokenizer: Qwen2TokenizerFast = Qwen2TokenizerFast(
+    merges: Any = [tuple(pair) for pair in bpe["merges"]]
+    return Qwen2Tokenizer(
         vocab=bpe["vocab"],
-        merges=[tuple(pair) for pair in bpe["merges"]],
+        merges=merges,
         eos_token="<|im_end|>",
         additional_special_tokens=list(SPECIAL_TOKENS),
         padding_side="left",
     )
-    return tokenizer
 
 
 def tiny_processor(*, patch_size: int = 8, vocab_size: int = 384, max_pixels: int = 256 * 256) -> Qwen2_5_VLProcessor:
