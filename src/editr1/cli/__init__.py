@@ -1,0 +1,1 @@
+"""The command line: parse, import what is needed, call. Nothing heavy is imported before a command runs."""

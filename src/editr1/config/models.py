@@ -20,7 +20,8 @@ class JudgeConfig(Recipe):
 
     Attributes:
         kind: "embedded" (ships with editr1, knows stickers only), "transformers", "openai" (any compatible
-            server) or "vllm" (in-process).
+            server) or "vllm" (in-process); None is "openai" if there is a base URL, "transformers" if there is a
+            model, else "embedded".
         model: a name or path that the kind understands; the embedded kind has a default.
         base_url: of an OpenAI-compatible server, up to and including `/v1`.
         api_key_env: name of the environment variable that holds the key; the key itself is never written down.
@@ -30,7 +31,7 @@ class JudgeConfig(Recipe):
         device, dtype: for local models; chosen by what is there if None.
     """
 
-    kind: JudgeKind = "embedded"
+    kind: JudgeKind | None = None
     model: str | None = None
     base_url: str | None = None
     api_key_env: str | None = None
@@ -39,6 +40,15 @@ class JudgeConfig(Recipe):
     cache_dir: str | None = None
     device: str | None = None
     dtype: str | None = None
+
+    @property
+    def resolved_kind(self) -> JudgeKind:
+        """The kind, worked out from the other settings if it is not given."""
+        if self.kind is not None:
+            return self.kind
+        if self.base_url is not None:
+            return "openai"
+        return "embedded" if self.model in (None, "embedded") else "transformers"
 
 
 class SamplingConfig(Recipe):

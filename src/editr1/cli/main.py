@@ -1,0 +1,75 @@
+"""The program `editr1`: its commands, and what becomes of errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from editr1 import __version__
+from editr1.cli import decompose, demo, report, score, stickers
+from editr1.errors import Editr1Error
+
+EXIT_SOME_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_FAULT = 3
+_DEBUG = "EDITR1_DEBUG"
+
+app = typer.Typer(
+    name="editr1",
+    help="Verifiers for image edits, and image editors trained by them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # drawing help with rich takes three times as long as all the rest
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(short_help="Score one edit, or a file of edits.")(score.score)
+app.command(short_help="Split an instruction into yes/no principles.")(decompose.decompose)
+app.command(short_help="Make an HTML report of verdicts.")(report.report)
+app.command(short_help="Draw sticker edits, score them, write a report.")(demo.demo)
+app.add_typer(stickers.app, name="stickers", short_help="The embedded domain: edits with a known truth.")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"editr1 {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    if debug:
+        os.environ[_DEBUG] = "1"
+
+
+def run(arguments: Sequence[str] | None = None) -> None:
+    """Run a command line and exit.
+
+    Exit codes: 0 all went well; 1 some items of a batch failed; 2 bad input, or nothing could be computed; 3 a fault
+    of editr1's own. An error is one line; `--debug` (or EDITR1_DEBUG=1) shows where it came from.
+
+    Args:
+        arguments: what stands behind the program's name; those of this process if None.
+    """
+    try:
+        app(arguments)
+    except Exception as exc:
+        if os.environ.get(_DEBUG):
+            raise
+        if isinstance(exc, Editr1Error):
+            typer.echo(f"error: {exc}", err=True)
+            sys.exit(EXIT_BAD_INPUT)
+        what = str(exc).strip().split("\n")[0]
+        typer.echo(
+            f"error: unexpected {type(exc).__name__}: {what}  (`editr1 --debug ...` shows where it came from)", err=True
+        )
+        sys.exit(EXIT_FAULT)
