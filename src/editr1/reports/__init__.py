@@ -1,0 +1,11 @@
+"""Reports: verdicts in, one static, self-contained HTML file out.
+
+`write_report` takes items from memory; `load_items` reads what `editr1 score --out` wrote. Neither loads torch.
+"""
+
+from __future__ import annotations
+
+from editr1.reports.html import write_report
+from editr1.reports.load import load_items
+
+__all__ = ["load_items", "write_report"]

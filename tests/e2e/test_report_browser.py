@@ -1,0 +1,209 @@
+"""The report in a real browser: headless Chromium opens it in a frame of a page that acts as a reader would."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from editr1.reports import write_report
+from editr1.types import Category, Check, EditVerdict, Principle, Usage, VerdictStatus
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--enable-logging=stderr",
+    "--virtual-time-budget=5000",
+    "--dump-dom",
+]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
+]
+
+READER = """
+const frame = document.getElementById("frame");
+frame.onload = () => {
+  const view = frame.contentWindow, page = frame.contentDocument;
+  const find = (id) => page.getElementById(id);
+  const shown = () => [...page.querySelectorAll("article:not([hidden])")].map((card) => card.dataset.id).join(" ");
+  const set = (id, value) => {
+    const field = find(id);
+    if (field.type === "checkbox") field.checked = value; else field.value = value;
+    field.dispatchEvent(new view.Event("input", { bubbles: true }));
+    return shown();
+  };
+  const press = (key) => (page.activeElement ?? page.body)
+    .dispatchEvent(new view.KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+  const reset = () => {
+    find("filters").reset();
+    return new Promise((done) => view.setTimeout(() => done(shown()), 50));
+  };
+  (async () => JSON.stringify(await (async () => { ACTIONS })()))()
+    .catch((error) => JSON.stringify({ error: String(error) }))
+    .then((result) => { document.getElementById("result").textContent = result; });
+};
+"""
+
+
+def judged(score: float, met: tuple[bool, bool, bool], reason: str = "It is.") -> EditVerdict:
+    families = (Category.KEEP, Category.FOLLOW, Category.QUALITY)
+    checks = tuple(Check(Principle(f"Is {f.short} met?", f), m, reason) for f, m in zip(families, met))
+    return EditVerdict(
+        VerdictStatus.OK, checks, sum(met) / 3, score, "Looked at both.", "some/judge", "abc", Usage(9, 9)
+    )
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Path:
+    tall, wide = Image.new("RGB", (300, 700), "teal"), Image.new("RGB", (900, 200), "crimson")
+    long = "averyveryverylongwordwithoutanyspaceinit" * 8
+    truth = {"utility": 9.0, "checks": [True, True, True], "faults": ["x" * 90]}
+    attack = "<script>document.title = 'owned'; throw new Error('owned')</script><img src=x onerror=alert(1)>"
+    rows: list[tuple[str, EditVerdict, dict[str, object]]] = [
+        ("e10", judged(8.0, (True, True, True)), {"kind": "color_alter", "editor": "one", "truth": truth}),
+        ("e9", judged(2.0, (False, True, True), "A purple cow appeared."), {"kind": "subject-add", "truth": truth}),
+        ("e1", judged(5.5, (True, False, False), long), {"kind": "color_alter", "editor": long}),
+        ("bad", EditVerdict(VerdictStatus.REFUSED, error="declined " + long), {"edited": "gone.png"}),
+        ("evil", judged(0.0, (False, False, False), attack), {"instruction": attack}),
+    ]
+    items = [
+        {"id": n, "source": tall, "edited": wide, "instruction": "Do " + n, "verdict": v, **more} for n, v, more in rows
+    ]
+    return write_report(items, tmp_path / "report.html", title=long)
+
+
+def visit(report: Path, actions: str, *, width: int = 1440, height: int = 1000) -> tuple[dict[str, object], str]:
+    """Open the report in a frame of that size, run actions there; returns what they return and the console's log."""
+    page = report.with_name("reader.html")
+    page.write_text(
+        f'<!doctype html><meta charset="utf-8"><body><pre id="result"></pre>'
+        f'<iframe id="frame" style="border:0;width:{width}px;height:{height}px" '
+        f'srcdoc="{html.escape(report.read_text(encoding="utf-8"))}"></iframe>'
+        f"<script>{READER.replace('ACTIONS', actions)}</script>",
+        encoding="utf-8",
+    )
+    profile = f"--user-data-dir={report.parent / 'profile'}"
+    command = [str(CHROMIUM), *FLAGS, profile, page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    result = re.search(r'<pre id="result">(.*?)</pre>', done.stdout, flags=re.S)
+    assert result, done.stderr
+    answers = json.loads(html.unescape(result[1]))
+    assert "error" not in answers, answers
+    return answers, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
+
+
+def test_filters_sorting_keys_and_viewer(report: Path) -> None:
+    answers, console = visit(
+        report,
+        """
+        const a = { all: shown() };
+        a.text = set("f-text", "PURPLE  cow");
+        a.count = find("shown").textContent;
+        a.none = set("f-text", "nothing like it");
+        a.empty = !find("empty").hidden;
+        a.reset = await reset();
+        a.emptyAfter = !find("empty").hidden;
+        a.status = set("f-status", "refused"); await reset();
+        a.kind = set("f-kind", "color_alter"); await reset();
+        a.keep = set("f-failed", "Keep");
+        a.any = set("f-failed", "any"); await reset();
+        a.low = set("f-low", "5");
+        a.high = set("f-high", "6");
+        a.range = find("f-range").textContent; await reset();
+        a.disagrees = set("f-disagrees", true); await reset();
+        a.best = set("f-sort", "score-down");
+        a.worst = set("f-sort", "score-up");
+        a.id = set("f-sort", "id");
+        a.apart = set("f-sort", "disagreement");
+        await reset();
+        press("/"); a.searching = page.activeElement.id;
+        page.activeElement.blur();
+        press("j"); press("j"); a.walked = page.activeElement.dataset.id;
+        press("k"); a.back = page.activeElement.dataset.id;
+        page.querySelector("#edit-2 .edited .zoom").click();
+        a.open = find("viewer").open;
+        a.caption = find("viewer-caption").textContent;
+        press("ArrowLeft");
+        a.flipped = find("viewer-caption").textContent;
+        a.loaded = find("viewer-picture").src.startsWith("data:image/");
+        return a;
+        """,
+    )
+    assert console == ""
+    assert answers == {
+        "all": "e10 e9 e1 bad evil",
+        "text": "e9",
+        "count": "1 of 5 shown",
+        "none": "",
+        "empty": True,
+        "reset": "e10 e9 e1 bad evil",
+        "emptyAfter": False,
+        "status": "bad",
+        "kind": "e10 e1",
+        "keep": "e9 evil",
+        "any": "e9 e1 evil",
+        "low": "e10 e1",
+        "high": "e1",
+        "range": "5 to 6",
+        "disagrees": "e9",
+        "best": "e10 e1 e9 evil bad",
+        "worst": "evil e9 e1 e10 bad",
+        "id": "bad e1 e9 e10 evil",
+        "apart": "e9 e10 e1 bad evil",
+        "searching": "f-text",
+        "walked": "e9",
+        "back": "e10",
+        "open": True,
+        "caption": "Edited · Do e9",
+        "flipped": "Source · Do e9",
+        "loaded": True,
+    }
+
+
+@pytest.mark.parametrize("width", [390, 768, 1440])
+def test_nothing_sticks_out_sideways(report: Path, width: int) -> None:
+    answers, console = visit(
+        report,
+        """
+        for (const part of page.querySelectorAll("details")) part.open = true;
+        for (const card of page.querySelectorAll(".card")) card.style.contentVisibility = "visible";
+        const cut = [...page.querySelectorAll("body *")].filter((part) =>
+          part.getBoundingClientRect().right > view.innerWidth + 1 && !part.closest(".hidden, .skip, svg"));
+        return { width: page.documentElement.scrollWidth, cut: cut.map((part) => part.className), title: page.title };
+        """,
+        width=width,
+        height=844,
+    )
+    assert console == ""
+    assert answers["width"] == width
+    assert answers["cut"] == []
+    assert answers["title"] != "owned"
+
+
+def test_all_pictures_can_be_shown(report: Path) -> None:
+    answers, _ = visit(
+        report,
+        """
+        const images = [...page.querySelectorAll("article img")];
+        for (const image of images) image.loading = "eager";
+        await new Promise((done) => view.setTimeout(done, 1000));
+        return { sizes: [...new Set(images.map((i) => `${i.naturalWidth}x${i.naturalHeight}`))].sort() };
+        """,
+    )
+    assert answers["sizes"] == ["300x700", "900x200"]
