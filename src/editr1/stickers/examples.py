@@ -1,0 +1,117 @@
+"""What the embedded models learn from: chats about sticker pictures with their right answers.
+
+`describe` examples pretrain the base models; `judge` and `decompose` examples fine-tune a verifier. Every example is a
+function of (split, index), so that a data set is a name and a range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from PIL import Image
+
+from editr1.judges.base import Message, Picture, Text
+from editr1.stickers.annotators import choose_trace, describe_changes
+from editr1.stickers.draw import draw
+from editr1.stickers.faults import EDITORS, StickerEdit
+from editr1.stickers.kinds import CELLS, KINDS
+from editr1.stickers.scene import Scene, describe
+from editr1.stickers.tasks import StickerTask, sample_task
+from editr1.verifier.render import format_principles, render_decompose, render_score
+from editr1.verifier.template import load_template
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A chat and its right answer."""
+
+    messages: tuple[Message, ...]
+    answer: str
+
+
+def sample_edit(split: str, index: int) -> StickerEdit:
+    """An edit of some editor of the pool; a function of its arguments."""
+    task = sample_task(split, index)
+    rng = Random(f"sticker-editor/{split}/{index}")
+    return rng.choice(list(EDITORS.values())).edit(task)
+
+
+def judge_example(split: str, index: int) -> Example:
+    """One edit with the trace chosen from the simulated pool."""
+    edit = sample_edit(split, index)
+    task = edit.task
+    messages = render_score(
+        load_template("compact"), draw(task.before), edit.picture(), task.instruction, task.principles
+    )
+    return Example(messages, choose_trace(edit).text())
+
+
+def decompose_example(split: str, index: int) -> Example:
+    """One context with its principles."""
+    task: StickerTask = sample_task(split, index)
+    messages = render_decompose(load_template("compact"), draw(task.before), task.instruction)
+    return Example(messages, format_principles(task.principles))
+
+
+def describe_example(split: str, index: int) -> Example:
+    """One picture (or two, one an edit of the other) to describe, in whole or in part."""
+    edit = sample_edit(split, index)
+    rng = Random(f"sticker-describe/{split}/{index}")
+    ask = rng.choices(list(_QUESTIONS), [4, 1, 1, 2])[0]
+    return _QUESTIONS[ask](edit, rng)
+
+
+def _chat(question: str, answer: str, *pictures: Image.Image) -> Example:
+    content: list[Text | Picture] = []
+    for name, picture in zip(("Picture: ",) if len(pictures) == 1 else ("First: ", "\nSecond: "), pictures):
+        content += [Text(name), Picture(picture)]
+    content.append(Text(f"\n{question}"))
+    return Example((Message("system", (Text("Answer about the pictures."),)), Message("user", tuple(content))), answer)
+
+
+def _whole(edit: StickerEdit, rng: Random) -> Example:
+    scene = rng.choice((edit.task.before, edit.scene, edit.scene))
+    question = rng.choice(("Describe the picture.", "What is in the picture?", "What can be seen?"))
+    return _chat(question, describe(scene), draw(scene))
+
+
+def _place(edit: StickerEdit, rng: Random) -> Example:
+    scene: Scene = edit.scene
+    cell = rng.choice(list(CELLS))
+    there = next((s for s in scene.stickers if s.cell == cell), None)
+    answer = there.phrase(scene.colors_show) if there else "nothing"
+    return _chat(f"What is at the {cell}?", answer, draw(scene))
+
+
+def _thing(edit: StickerEdit, rng: Random) -> Example:
+    scene: Scene = edit.scene
+    present = [s.kind for s in scene.stickers]
+    kind = rng.choice(present) if present and rng.random() < 0.7 else rng.choice(list(KINDS))
+    there = scene.find(kind)
+    answer = f"{there.phrase(scene.colors_show)} {there.cell}" if there else f"no {kind}"
+    return _chat(f"Where is the {kind}?", answer, draw(scene))
+
+
+def _both(edit: StickerEdit, rng: Random) -> Example:
+    before, after = edit.task.before, edit.scene
+    changes = "; ".join(describe_changes(before, after)) or "nothing"
+    answer = f"First: {describe(before)}\nSecond: {describe(after)}\nDifferent: {changes}."
+    return _chat("Describe both pictures and what is different.", answer, draw(before), draw(after))
+
+
+_QUESTIONS: dict[str, Callable[[StickerEdit, Random], Example]] = {
+    "whole": _whole,
+    "place": _place,
+    "thing": _thing,
+    "both": _both,
+}
+
+
+def verifier_example(split: str, index: int) -> Example:
+    """The mixture that a verifier is fine-tuned on: six edits to judge, then one instruction to decompose."""
+    return decompose_example(split, index) if index % 7 == 6 else judge_example(split, index)
+
+
+EXAMPLES: dict[str, Callable[[str, int], Example]] = {"describe": describe_example, "verify": verifier_example}
+"""Mixtures by name."""
