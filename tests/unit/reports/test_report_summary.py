@@ -1,5 +1,5 @@
 import pytest
-from samples import failure, item, varied, verdict
+from report_samples import failure, item, varied, verdict
 
 from editr1.errors import DataError
 from editr1.reports.entries import read_entries

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from samples import failure, picture, verdict
+from report_samples import failure, picture, verdict
 
 from editr1.errors import DataError
 from editr1.reports import load_items, write_report

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from samples import failure, item, picture, varied, verdict
+from report_samples import failure, item, picture, varied, verdict
 
 from editr1.reports import write_report
 from editr1.types import Category, Check, Principle, VerdictStatus
