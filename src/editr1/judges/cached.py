@@ -11,6 +11,7 @@ a larger limit asks afresh anyway.)
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -115,7 +116,8 @@ class CachedJudge:
             aside.replace(path)
         except OSError as exc:  # a full disk must not cost the answer that has just been paid for
             _log.warning("an answer could not be cached in %s: %s", self.folder, exc)
-            aside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                aside.unlink()
 
 
 def _check(key: str, text: str) -> str:

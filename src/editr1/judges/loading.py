@@ -51,12 +51,11 @@ def load(
     if adapter is not None:
         _check_folder(adapter, "adapter_model.safetensors", "adapter")
     where = _device(device)
+    kind = _dtype(dtype, where)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         processor = AutoProcessor.from_pretrained(model, **options)
-        weights: Any = AutoModelForImageTextToText.from_pretrained(
-            model, dtype=_dtype(dtype, where), use_safetensors=True, **options
-        )
+        weights: Any = AutoModelForImageTextToText.from_pretrained(model, dtype=kind, use_safetensors=True, **options)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as exc:
         raise ModelError(_explain(model, exc)) from exc
     commit = getattr(weights.config, "_commit_hash", None)

@@ -200,8 +200,9 @@ class TransformersJudge:
         Halving is the cure for running out of memory, and finds the one request that spoils a batch otherwise.
         """
         if len(batch) > size:
-            for start in range(0, len(batch), size):
-                size = self._answer(batch[start : start + size], size, give)
+            while batch:  # the size may shrink on the way
+                part, batch = batch[:size], batch[size:]
+                size = self._answer(part, size, give)
             return size
         try:
             replies = self._generate([request for _, request in batch])
@@ -348,7 +349,9 @@ def bounded(image: Image.Image, min_pixels: int | None, max_pixels: int | None) 
     area = image.width * image.height
     if max_pixels is not None and area > max_pixels:
         factor = math.sqrt(max_pixels / area)
-        size = (max(1, math.floor(image.width * factor)), max(1, math.floor(image.height * factor)))
+        width = max(1, math.floor(image.width * factor))
+        height = max(1, min(math.floor(image.height * factor), max_pixels // width))  # a sliver keeps within, too
+        size = (max(1, min(width, max_pixels // height)), height)
     elif min_pixels is not None and area < min_pixels:
         factor = math.sqrt(min_pixels / area)
         size = (math.ceil(image.width * factor), math.ceil(image.height * factor))
