@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from editr1.config import ScoreConfig
     from editr1.verifier import Verifier
 
-_SHOWN_FAILURES = 20
+_TOLD_FAILURES = 20
 # Edits handed to the verifier at once, for each call under way: enough that no slot idles, few enough to hold.
 _CHUNK_PER_SLOT = 8
 # So many verdicts in a row that the judge failed to give mean that it is gone.
@@ -124,6 +124,7 @@ class _Run:
         self.tally = Tally()
         self.order: list[str] = []
         self.results: list[tuple[EditRow, EditVerdict]] = []
+        self.told: set[str] = set()
         self.silence: list[str] = []  # the judge's failures since it last answered
 
     def score_all(self, rows: Iterable[EditRow | BadRow]) -> None:
@@ -159,7 +160,7 @@ class _Run:
         for row in rows:
             if isinstance(row, BadRow):
                 self.tally.bad_rows += 1
-                self._complain(str(row))
+                self._complain(row.where, row.why)
                 self.advance()
                 continue
             self.order.append(row.id)
@@ -188,19 +189,19 @@ class _Run:
             self.tally.scores.append(verdict.score)
         else:
             self.tally.failed += 1
-            self._complain(f"{row.where}: {verdict.status.value}: {verdict.error or 'no reason given'}")
+            self._complain(row.where, f"{verdict.status.value}: {verdict.error or 'no reason given'}")
         if verdict.status not in (VerdictStatus.ERROR, VerdictStatus.TIMEOUT):
             self.silence.clear()
         elif _pictures_load(row):
             self.silence.append(verdict.error or verdict.status.value)
         self.advance()
 
-    def _complain(self, message: str) -> None:
-        count = self.tally.failed + self.tally.bad_rows
-        if count <= _SHOWN_FAILURES:
-            self.errors.print(f"warning: {message}", markup=False)
-        elif count == _SHOWN_FAILURES + 1:
-            self.errors.print("warning: further failures are counted, but not shown", markup=False)
+    def _complain(self, where: str, why: str) -> None:
+        """Tell of a failure; the summary counts those that are not told: more of the same, or too many."""
+        if why in self.told or len(self.told) >= _TOLD_FAILURES:
+            return
+        self.told.add(why)
+        self.errors.print(f"warning: {where}: {why}", markup=False)
 
     def _warn_of_other_judges(self, name: str) -> None:
         """Say so if the file holds another judge's verdicts: they are kept, and one file then mixes two."""

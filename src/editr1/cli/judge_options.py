@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -121,16 +120,25 @@ def resolve(
 def build_verifier(config: ScoreConfig, *, quiet: bool = False) -> Verifier:
     """The verifier that the settings describe. Its notice, if it has one, goes to stderr unless `quiet`.
 
+    What a local model's own `verifier_config.json` says holds where the settings leave a choice open.
+
     Raises:
         ConfigError, ModelError, JudgeError, MissingExtraError: if it cannot be set up.
     """
     from editr1.judges import Sampling, build_judge
+    from editr1.judges.names import resolve_model
     from editr1.verifier import Verifier
+    from editr1.verifier.config import VerifierConfig, find_config
 
     settings = config.judge
+    kind, model = settings.resolved_kind, settings.model
+    if kind == "embedded":
+        model = model or "embedded"
+    path = None if kind == "openai" or model is None else find_config(resolve_model(model))
+    own = VerifierConfig() if path is None else VerifierConfig.read(path)
     judge = build_judge(
-        settings.resolved_kind,
-        settings.model,
+        kind,
+        model,
         base_url=settings.base_url,
         api_key_env=settings.api_key_env,
         concurrency=settings.concurrency,
@@ -139,14 +147,17 @@ def build_verifier(config: ScoreConfig, *, quiet: bool = False) -> Verifier:
         device=settings.device,
         dtype=settings.dtype,
     )
+    sampling = {"max_tokens": own.max_tokens, "temperature": own.temperature}
     verifier = Verifier(
         judge,
-        template=config.template or ("compact" if settings.resolved_kind == "embedded" else "default"),
+        template=config.template or own.load_template(path and path.parent),
         passes=config.passes,
-        sampling=Sampling(**config.sampling.model_dump(exclude_none=True)),
+        sampling=Sampling(**(sampling | config.sampling.model_dump(exclude_none=True))),
         max_tries=config.max_tries,
         seed=config.seed,
+        notice=own.notice,
+        passes_temperature=own.passes_temperature,
     )
     if verifier.notice and not quiet:
-        print(verifier.notice, file=sys.stderr)  # noqa: T201
+        typer.echo(verifier.notice, err=True)
     return verifier

@@ -25,8 +25,8 @@ class JudgeConfig(Recipe):
         model: a name or path that the kind understands; the embedded kind has a default.
         base_url: of an OpenAI-compatible server, up to and including `/v1`.
         api_key_env: name of the environment variable that holds the key; the key itself is never written down.
-        concurrency: calls under way at once, for servers; for local models, the batch size.
-        timeout: seconds that one call may take.
+        concurrency: calls under way at once, for servers.
+        timeout: seconds that one call to a server may take.
         cache_dir: folder of the on-disk cache of answers; none by default.
         device, dtype: for local models; chosen by what is there if None.
     """
@@ -52,7 +52,7 @@ class JudgeConfig(Recipe):
 
 
 class SamplingConfig(Recipe):
-    """How answers are drawn. What is None is left to the verifier's own defaults.
+    """How answers are drawn. What is None is left to the model's own `verifier_config.json`, or to the defaults.
 
     Attributes:
         temperature: 0 is greedy. Several passes need more than 0 to differ.
@@ -68,7 +68,7 @@ class ScoreConfig(Recipe):
     """What `editr1 score` and `editr1 decompose` need to know.
 
     Attributes:
-        template: name or TOML file of the prompt template; None takes the one that suits the judge.
+        template: name or TOML file of the prompt template; None takes the model's own, or "default".
         passes: verdicts drawn for each edit; mean, spread and agreement are reported.
         max_tries: draws for one verdict until one can be parsed.
         seed: draws the worked decompositions that are shown to the judge.

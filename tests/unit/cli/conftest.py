@@ -16,6 +16,7 @@ import editr1.verifier
 from editr1.cli.main import run
 from editr1.errors import ImageError, JudgeError
 from editr1.images import load_image
+from editr1.judges.names import SHIPPED
 from editr1.types import Category, Check, EditVerdict, PassStats, Principle, VerdictStatus
 
 PRINCIPLES = (
@@ -44,7 +45,7 @@ class FakeVerifier:
     def __init__(self, judge: Any, **settings: Any) -> None:
         self.judge = judge
         self.settings = settings
-        self.notice: str | None = "a notice"
+        self.notice = settings["notice"]
         self.seen: list[str] = []
         FakeVerifier.built.append(self)
 
@@ -91,7 +92,19 @@ class FakeVerifier:
 
 
 @pytest.fixture
-def built(monkeypatch: pytest.MonkeyPatch) -> list[FakeVerifier]:
+def embedded(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An embedded model that is nothing but its settings."""
+    models = tmp_path_factory.mktemp("models")
+    folder = models / SHIPPED["embedded"]
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    own = {"template": "compact", "max_tokens": 300, "notice": "a notice", "passes_temperature": 0.5}
+    (folder / "verifier_config.json").write_text(json.dumps(own))
+    monkeypatch.setattr("editr1.judges.names.MODELS_FOLDER", models)
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch, embedded: None) -> list[FakeVerifier]:
     """Every verifier that the command line has made."""
 
     def build_judge(kind: str, model: str | None = None, **settings: Any) -> FakeJudge:

@@ -130,9 +130,14 @@ def test_an_interrupted_run_keeps_what_it_has(
     assert statuses(tmp_path / "v.jsonl") == {"e1": "ok"}
 
 
-def test_many_failures_are_counted_not_listed(editr1_run: Callable[..., Any], edits: Callable[..., Path]) -> None:
-    result = editr1_run("score", edits(*["refused"] * 50, "score 1"))
-    assert result.err.count("refused") == batch._SHOWN_FAILURES
+def test_the_same_failure_is_told_once_and_not_too_many_different_ones(
+    editr1_run: Callable[..., Any], edits: Callable[..., Path]
+) -> None:
+    result = editr1_run("score", edits(*["refused again"] * 50, "score 1"), "--out", "v.jsonl")
+    assert result.err.count("refused") == 1
+    assert "50 failed" in result.err
+    result = editr1_run("score", edits(*[f"refused {n}" for n in range(50)], "score 1"), "--out", "w.jsonl")
+    assert result.err.count("refused") == batch._TOLD_FAILURES
     assert "50 failed" in result.err
 
 

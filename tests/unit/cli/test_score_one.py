@@ -72,7 +72,17 @@ def test_settings_reach_judge_and_verifier(editr1_run: Callable[..., Any], built
     }  # fmt: skip
     sampling = verifier.settings.pop("sampling")
     assert (sampling.max_tokens, sampling.temperature, sampling.seed) == (99, 0.7, 3)
-    assert verifier.settings == {"template": "compact", "passes": 2, "max_tries": 5, "seed": 3}
+    assert verifier.settings == {
+        "template": "compact", "passes": 2, "max_tries": 5, "seed": 3, "notice": None, "passes_temperature": 0.7,
+    }  # fmt: skip
+
+
+def test_what_is_left_open_is_the_models_own(editr1_run: Callable[..., Any], built: list[Any]) -> None:
+    editr1_run(*ONE, "score 1", "--temperature", "0.2")
+    settings = built[0].settings
+    assert settings["template"].name == "compact"
+    assert (settings["sampling"].max_tokens, settings["sampling"].temperature) == (300, 0.2)
+    assert (settings["passes_temperature"], settings["notice"]) == (0.5, "a notice")
 
 
 @pytest.mark.parametrize(
@@ -80,8 +90,8 @@ def test_settings_reach_judge_and_verifier(editr1_run: Callable[..., Any], built
     [
         ((), "embedded"),
         (("--model", "embedded"), "embedded"),
-        (("--model", "some/model"), "transformers"),
-        (("--model", "some/model", "--judge", "vllm"), "vllm"),
+        (("--model", "."), "transformers"),
+        (("--model", ".", "--judge", "vllm"), "vllm"),
         (("--base-url", "http://x/v1"), "openai"),
     ],
 )
