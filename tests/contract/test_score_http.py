@@ -105,7 +105,7 @@ def test_a_server_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture[
         pass
     assert score(server, "edits.jsonl", "--out", "v.jsonl") == 2
     *_, message = lines = capsys.readouterr().err.splitlines()
-    assert len(lines) <= 2
+    assert len(lines) < 5  # of 12 edits: what is the same is told once
     assert message.startswith("error: ")
     assert f"127.0.0.1:{server.port}" in message
 
