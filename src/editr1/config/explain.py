@@ -59,10 +59,11 @@ def _keys_of(location: tuple[int | str, ...], data: Any) -> list[str]:
     """The keys in a fault's location: pydantic mixes in the names of union members, which no file holds."""
     keys = []
     for position, part in enumerate(location):
-        if (isinstance(data, Mapping) and part in data) or (isinstance(data, list) and isinstance(part, int)):
+        try:
             data = data[part]
-        elif position < len(location) - 1 or not isinstance(data, Mapping):
-            continue
+        except (KeyError, IndexError, TypeError):
+            if position < len(location) - 1 or not isinstance(data, Mapping):
+                continue
         keys.append(str(part))
     return keys
 
