@@ -182,7 +182,7 @@ def numbers_in(text):
     return values
 
 
-FRAGMENTS = list("[]{}\"',:\\\n017.-") + ["<score>", "</score>", "<think>", "</think>", "null", "NaN", "/10", "```"]
+FRAGMENTS = [*"[]{}\"',:\\\n017.-", "<score>", "</score>", "<think>", "</think>", "null", "NaN", "/10", "```"]
 FRAGMENTS += ['"score": 1', '{"id": 1, "score": 0}', "<score>4</score>", " and a half"]
 
 
