@@ -44,12 +44,12 @@ def pixels(scene: Scene) -> Pixels:
 
 
 def sticker_mask(sticker: Sticker) -> npt.NDArray[np.bool_]:
-    """The pixels that a sticker covers, outline included, (SIDE, SIDE) bool."""
+    """The pixels that a sticker covers however thinly, outline included, (SIDE, SIDE) bool."""
     canvas = np.zeros((SIDE, SIDE, 3), np.float32)
     rgba = sticker_rgba(sticker).copy()
     rgba[..., :3] = 255
     _paste(canvas, rgba, sticker.center)
-    return canvas[..., 0] > 25
+    return canvas[..., 0] > 0
 
 
 def caption_mask(caption: Caption) -> npt.NDArray[np.bool_]:
@@ -189,7 +189,9 @@ def _mix(share: Floats, first: tuple[int, ...], second: tuple[int, ...]) -> Floa
 
 def _sunset(rng: Random) -> Floats:
     x, y = _grid()
-    sky = _mix(y / SIDE * rng.uniform(0.9, 1.3), (70 + rng.randint(0, 40), 40, 120), (255, 150 + rng.randint(0, 50), 60))
+    sky = _mix(
+        y / SIDE * rng.uniform(0.9, 1.3), (70 + rng.randint(0, 40), 40, 120), (255, 150 + rng.randint(0, 50), 60)
+    )
     disc = np.hypot(x - rng.uniform(15, 80), y - rng.uniform(60, 85)) < rng.uniform(8, 14)
     sky[disc] = (255, 235, 150)
     return sky

@@ -22,6 +22,7 @@ from editr1.stickers.tasks import StickerTask, sample_task
 from editr1.verifier.render import format_principles, render_decompose, render_score
 from editr1.verifier.template import load_template
 
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """A chat and its right answer."""

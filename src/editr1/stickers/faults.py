@@ -219,7 +219,7 @@ class Editor:
     def edit(self, task: StickerTask, seed: int = 0) -> StickerEdit:
         """One edit; a function of editor, task and seed."""
         rng = Random(f"sticker-edit/{self.name}/{task.id}/{seed}")
-        scene, faults = task.after, ()
+        scene, faults = task.after, tuple[str, ...]()
         if rng.random() >= self.right:
             scene, faults = self._spoil(task, rng, 2 if rng.random() < self.second else 1)
         return StickerEdit(task, scene, faults, f"{self.name}-{seed}" if seed else self.name)

@@ -67,9 +67,10 @@ def train_tokenizer(examples: int = 6000) -> Qwen2Tokenizer:
     )
     learner.train_from_iterator(_texts(examples), trainer)
     bpe = json.loads(learner.to_str())["model"]
+    merges: Any = [tuple(pair) for pair in bpe["merges"]]
     tokenizer = Qwen2Tokenizer(
         vocab=bpe["vocab"],
-        merges=[tuple(pair) for pair in bpe["merges"]],  # type: ignore[arg-type]
+        merges=merges,
         eos_token="<|im_end|>",
         additional_special_tokens=list(SPECIAL_TOKENS),
         padding_side="left",
@@ -133,18 +134,14 @@ def make_model(size: str, tokenizer: Qwen2Tokenizer, seed: int = 0) -> Qwen2_5_V
         "out_hidden_size": dims.hidden,
         "fullatt_block_indexes": list(range(dims.vision_depth)),
     }
-    names = {
+    names: dict[str, str] = {
         "image_token_id": "<|image_pad|>",
         "video_token_id": "<|video_pad|>",
         "vision_start_token_id": "<|vision_start|>",
         "vision_end_token_id": "<|vision_end|>",
     }
-    config = Qwen2_5_VLConfig(
-        text_config=text,
-        vision_config=vision,
-        tie_word_embeddings=True,
-        **{key: tokenizer.convert_tokens_to_ids(token) for key, token in names.items()},
-    )
+    ids: dict[str, Any] = {key: tokenizer.convert_tokens_to_ids(token) for key, token in names.items()}
+    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **ids)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen2_5_VLForConditionalGeneration(config)
@@ -161,5 +158,6 @@ def save(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcess
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)
-    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder)
+    half: Any = copy.deepcopy(model)
+    half.to(torch.bfloat16).save_pretrained(folder)
     processor.save_pretrained(folder)

@@ -101,16 +101,18 @@ def sample_scene(rng: Random, face: bool | None = None, caption: bool | None = N
 
 
 def _sample_sticker(rng: Random, kind: str, cell: str) -> Sticker:
-    place = {"dx": rng.randint(-2, 2), "dy": rng.randint(-2, 2), "size": rng.choice((22, 24, 26, 28))}
+    dx, dy, size = rng.randint(-2, 2), rng.randint(-2, 2), rng.choice((22, 24, 26, 28))
     if kind == "face":
         mood = rng.choice([m for m in FACES if m != "glasses"])
-        return Sticker(kind, cell, **place, expression=mood, glasses=rng.random() < 0.3)
+        return Sticker(kind, cell, dx, dy, size, expression=mood, glasses=rng.random() < 0.3)
     looks = KINDS[kind]
     finish = _paintable(rng, kind) if rng.random() < 0.35 else "natural"
     return Sticker(
         kind,
         cell,
-        **place,
+        dx,
+        dy,
+        size,
         finish=finish,
         turned=looks.turns and rng.random() < 0.06,
         mirrored=looks.mirrors and rng.random() < 0.12,

@@ -1,0 +1,1 @@
+"""Training: the embedded models, and (in later stages) SFT, GCPO and the editor's RL."""

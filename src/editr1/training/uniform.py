@@ -47,7 +47,7 @@ def _forward(
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Attention, (B, heads, L, width) each; `mask` (L, L) is added. On CPUs plain products beat the fused kernel 2-3x."""
+    """Attention, (B, heads, L, width) each; `mask` (L, L) is added. On CPUs plain products beat the fused kernel."""
     if query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, is_causal=mask is not None)
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
@@ -100,7 +100,9 @@ def patchify(pictures: Tensor, patch: int, merge: int = 2, temporal: int = 2) ->
 
     Args:
         pictures: (N, H, W, 3) uint8; H and W multiples of patch * merge.
-        patch: side of a patch in pixels; merge: patches a side per token; temporal: repeats in time.
+        patch: side of a patch in pixels.
+        merge: patches a side per token.
+        temporal: repeats in time.
 
     Returns:
         (N * H / patch * W / patch, 3 * temporal * patch * patch) float32, patches of one token together.
@@ -116,9 +118,7 @@ def patchify(pictures: Tensor, patch: int, merge: int = 2, temporal: int = 2) ->
     return x.reshape(n * rows * columns, c * temporal * patch * patch)
 
 
-def rope_positions(
-    input_ids: npt.NDArray[np.int64], image_token_id: int, side: int
-) -> npt.NDArray[np.int64]:
+def rope_positions(input_ids: npt.NDArray[np.int64], image_token_id: int, side: int) -> npt.NDArray[np.int64]:
     """Multimodal rotary positions of one sequence whose pictures are all of side x side tokens.
 
     Returns:

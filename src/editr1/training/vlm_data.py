@@ -104,5 +104,3 @@ class ChunkedExamples(Dataset[list[Batch]]):
         items.sort(key=lambda item: len(item[0]) + len(item[1]))
         order = np.random.default_rng(index).permutation(CHUNK)
         return [self.encoder.collate(items[b * self.batch_size : (b + 1) * self.batch_size]) for b in order]
-
-

@@ -1,0 +1,1 @@
+"""Evaluation of verifiers and editors: metrics with intervals, benchmarks."""
