@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from editr1.judges.fast.layout import Ints
 from editr1.judges.fast.text import Decoder
 
 # Rows that ended are dropped once they are a quarter of the batch: copying the rest's cache is not free.
@@ -114,7 +115,7 @@ def _row_seed(plan: RowPlan) -> int:
 class Penalty:
     """The repetition penalty of `generate`: logits of tokens seen in prompt or answer are made less likely."""
 
-    def __init__(self, factor: float, prompts: Sequence[Sequence[int]], vocabulary: int, device: torch.device) -> None:
+    def __init__(self, factor: float, prompts: Sequence[Ints], vocabulary: int, device: torch.device) -> None:
         self.factor = factor
         self._seen = torch.zeros(len(prompts), vocabulary, dtype=torch.bool, device=device)
         for row, ids in zip(self._seen, prompts):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -83,13 +82,25 @@ class FastEngine:
             requests: in any order; those that begin alike are found and put together.
             on_reply: called as `on_reply(index, reply)` when the batch that a chat is in has ended.
         """
-        replies: list[ChatReply | None] = [None] * len(requests)
-        for first in range(0, len(requests), _WINDOW):
-            for offset, reply in self._answer(requests[first : first + _WINDOW]):
-                replies[first + offset] = reply
-                if on_reply is not None:
-                    on_reply(first + offset, reply)
-        return [reply for reply in replies if reply is not None]
+        replies: dict[int, ChatReply] = {}
+        for place, prompt_tokens, draw, seconds in self._drawn(requests):
+            replies[place] = self._reply(prompt_tokens, draw, seconds)
+            if on_reply is not None:
+                on_reply(place, replies[place])
+        return [replies[place] for place in range(len(requests))]
+
+    def draw(self, requests: Sequence[ChatRequest]) -> list[Draw]:
+        """Like `generate`, but token ids come back.
+
+        Raises:
+            ModelError: if a chat cannot be answered.
+        """
+        draws: dict[int, Draw] = {}
+        for place, _, draw, _ in self._drawn(requests):
+            if isinstance(draw, str):
+                raise ModelError(f"chat {place} could not be answered: {draw}")
+            draws[place] = draw
+        return [draws[place] for place in range(len(requests))]
 
     def rollout(
         self,
@@ -161,39 +172,42 @@ class FastEngine:
         good = [p for p in prompts if isinstance(p, Prompt)]
         return self._runner.next_logits(good, pictures, forced or [()] * len(good))
 
-    def _answer(self, requests: Sequence[ChatRequest]) -> Iterator[tuple[int, ChatReply]]:
-        """Replies with their places, as batches end."""
-        started = time.perf_counter()
-        prompts, pictures = tokenise(requests, self.processor, self._merge)
-        for place, prompt in enumerate(prompts):
-            if isinstance(prompt, str):
-                yield place, ChatReply(ReplyStatus.ERROR, usage=Usage(calls=1), error=prompt)
-        places = [place for place, prompt in enumerate(prompts) if isinstance(prompt, Prompt)]
-        good = [prompt for prompt in prompts if isinstance(prompt, Prompt)]
-        plans = [
-            RowPlan(s.max_tokens, s.temperature, s.top_p, s.seed, requests[place].fresh)
-            for place in places
-            for s in [requests[place].sampling]
-        ]
-        overhead = (time.perf_counter() - started) / max(len(requests), 1)
-        for outcome in self._runner.run(good, pictures, plans, self._ends, penalty=self.repetition_penalty):
-            share = overhead + outcome.seconds / len(outcome.members)
-            answered = self._replies([good[member] for member in outcome.members], outcome.draws)
-            for member, reply in zip(outcome.members, answered):
-                yield places[member], replace(reply, seconds=share)
+    def _drawn(self, requests: Sequence[ChatRequest]) -> Iterator[tuple[int, int, Draw | str, float]]:
+        """As batches end: a request's place, its prompt's tokens, its answer or why there is none, and seconds."""
+        for first in range(0, len(requests), _WINDOW):
+            window = requests[first : first + _WINDOW]
+            started = time.perf_counter()
+            prompts, pictures = tokenise(window, self.processor, self._merge)
+            overhead = (time.perf_counter() - started) / len(window)
+            places, good = [], []
+            for place, prompt in enumerate(prompts, start=first):
+                if isinstance(prompt, str):
+                    yield place, 0, prompt, overhead
+                else:
+                    places.append(place)
+                    good.append(prompt)
+            plans = [
+                RowPlan(s.max_tokens, s.temperature, s.top_p, s.seed, requests[place].fresh)
+                for place in places
+                for s in [requests[place].sampling]
+            ]
+            for outcome in self._runner.run(good, pictures, plans, self._ends, penalty=self.repetition_penalty):
+                share = overhead + outcome.seconds / len(outcome.members)
+                for member, draw in zip(outcome.members, outcome.draws):
+                    yield places[member], len(good[member]), draw, share
 
-    def _replies(self, prompts: Sequence[Prompt], draws: Sequence[Draw | str]) -> Iterator[ChatReply]:
-        for prompt, draw in zip(prompts, draws):
-            if isinstance(draw, str):
-                yield ChatReply(ReplyStatus.ERROR, usage=Usage(len(prompt), 0, 1), error=draw)
-                continue
-            text = self.processor.tokenizer.decode(
-                draw.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
-            status = ReplyStatus.TRUNCATED
-            if draw.ended:
-                status = ReplyStatus.OK if text.strip() else ReplyStatus.EMPTY
-            yield ChatReply(status, text, Usage(len(prompt), len(draw.tokens), 1))
+    def _reply(self, prompt_tokens: int, draw: Draw | str, seconds: float) -> ChatReply:
+        if isinstance(draw, str):
+            return ChatReply(ReplyStatus.ERROR, usage=Usage(prompt_tokens, 0, 1), seconds=seconds, error=draw)
+        text = self.processor.tokenizer.decode(
+            draw.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        status, error = ReplyStatus.OK, None
+        if not draw.ended:
+            status, error = ReplyStatus.TRUNCATED, f"the answer did not end within {len(draw.tokens)} tokens"
+        elif not text.strip():
+            status, error = ReplyStatus.EMPTY, "the answer is empty"
+        return ChatReply(status, text, Usage(prompt_tokens, len(draw.tokens), 1), seconds, error)
 
 
 def _end_tokens(model: Any) -> frozenset[int]:

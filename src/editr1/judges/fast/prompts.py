@@ -6,6 +6,7 @@ import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -171,37 +172,56 @@ class Group:
 def group_by_prefix(prompts: Sequence[Prompt], least: int = 16) -> list[Group]:
     """Partition prompts so that sharing each group's longest common beginning saves the most tokens.
 
-    Sorted prompts that begin alike are neighbours. A run of n prompts with p tokens in common saves (n - 1) p; it
-    is cut where its neighbours have least in common if the parts save more. So 96 candidates of 4 contexts make 4
-    groups though all 96 share the system prompt.
+    Prompts form a tree of common beginnings. Some of its nodes are encoded once each, and a prompt continues the
+    longest of them that it begins with: a node of p tokens costs p and saves p for each prompt that continues it. So
+    96 candidates of 4 contexts make 4 groups though all 96 share the system prompt.
 
     Args:
         prompts: none empty. Each keeps at least its last token to itself.
         least: a beginning shorter than this is not worth sharing.
     """
     keys = [prompt.key for prompt in prompts]
+    # Sorted prompts that begin alike are neighbours: a node is a run of them, from `low` to `high` inclusive.
     order = sorted(range(len(prompts)), key=lambda i: (keys[i].tolist(), i))
     common = [_common(keys[a], keys[b]) for a, b in itertools.pairwise(order)]
 
-    def best(low: int, high: int) -> tuple[int, list[tuple[int, int]]]:
-        """Tokens saved, and the runs, for the prompts from `low` to `high` inclusive."""
-        if low == high:
-            return 0, [(low, high)]
+    @cache
+    def node(low: int, high: int) -> tuple[int, list[tuple[int, int]]]:
+        """How many tokens a run has in common, and the runs that its prompts fall into behind them."""
         shared = min(common[low:high])
-        saved, runs, start = 0, [], low
-        for cut in [i for i in range(low, high) if common[i] == shared] + [high]:
-            part, part_runs = best(start, cut)
-            saved, start = saved + part, cut + 1
-            runs += part_runs
-        whole = (high - low) * shared if shared >= least else 0
-        return (whole, [(low, high)]) if whole >= saved and whole > 0 else (saved, runs)
+        cuts = [i for i in range(low, high) if common[i] == shared]
+        return shared, list(zip([low, *(i + 1 for i in cuts)], [*cuts, high]))
 
+    @cache
+    def saved(low: int, high: int, above: int) -> tuple[int, bool]:
+        """Tokens saved where `above` tokens of a longer run are encoded, and whether to encode this node too."""
+        if low == high:
+            return above, False
+        shared, parts = node(low, high)
+        apart = sum([saved(*part, above)[0] for part in parts])
+        together = sum([saved(*part, shared)[0] for part in parts]) - shared if shared >= max(least, 1) else -1
+        return max(apart, together), together > apart
+
+    members: dict[tuple[int, int], list[int]] = {}
+
+    def assign(low: int, high: int, above: int, owner: tuple[int, int] | None) -> None:
+        """Give each prompt to the longest encoded run that it continues, or to itself."""
+        if low == high:
+            members.setdefault(owner or (low, high), []).append(order[low])
+            return
+        shared, parts = node(low, high)
+        if saved(low, high, above)[1]:
+            above, owner = shared, (low, high)
+        for part in parts:
+            assign(*part, above, owner)
+
+    if order:
+        assign(0, len(order) - 1, 0, None)
     groups = []
-    for low, high in best(0, len(order) - 1)[1] if order else []:
-        members = tuple(sorted(order[low : high + 1]))
-        shortest = min(len(prompts[i]) for i in members)
-        shared = min([*common[low:high], shortest - 1]) if high > low else 0
-        groups.append(Group(members, shared))
+    for (low, high), chosen in members.items():
+        alone = len(chosen) == 1
+        shared = 0 if alone else min([*common[low:high], *(len(prompts[i]) - 1 for i in chosen)])
+        groups.append(Group(tuple(sorted(chosen)), shared))
     return sorted(groups, key=lambda group: group.members)
 
 

@@ -158,8 +158,8 @@ class Runner:
         for number, feature in features.items():
             starts[number], total = total, total + len(feature)
         rows = [
-            np.asarray(
-                [starts[n] + i if n >= 0 else 0 for n, i in zip(prompt.pictures[a:b].tolist(), prompt.inside[a:b])]
+            np.array(
+                [starts[n] + i if n >= 0 else 0 for n, i in zip(prompt.pictures[a:b], prompt.inside[a:b])], np.int64
             )
             for prompt, a, b in pieces
         ]

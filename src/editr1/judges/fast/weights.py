@@ -25,7 +25,9 @@ class Dense:
     __slots__ = ("_apply", "_parts", "widths")
 
     def __init__(self, layers: Sequence[nn.Linear], *, fuse: bool, pack_rows: int = 0) -> None:
-        parts = [(layer.weight.detach(), None if layer.bias is None else layer.bias.detach()) for layer in layers]
+        parts: list[tuple[Tensor, Tensor | None]] = [
+            (layer.weight.detach(), None if layer.bias is None else layer.bias.detach()) for layer in layers
+        ]
         self.widths = [weight.shape[0] for weight, _ in parts]
         if fuse and len(parts) > 1:
             biases = [bias for _, bias in parts if bias is not None]

@@ -1,0 +1,338 @@
+"""How fast 24 candidates of one context are scored: the fast engine against transformers and editscore.
+
+    python benchmarks/scoring.py                       # the embedded verifier, or a random model of its size
+    python benchmarks/scoring.py --model PATH --dtype bfloat16 --device cuda
+
+All contestants get the same model, pictures and prompts, and write the same number of tokens for each candidate: the
+end token is ignored, so that lengths are fixed. One warm-up, then every contestant in turn, several rounds; medians.
+In float32 every contestant must write the same tokens, or this fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from editr1.judges.base import ChatRequest
+
+EMBEDDED = Path(__file__).parents[1] / "src/editr1/models/sticker-verifier-small"
+
+Tokens = list[list[int]]
+
+
+@dataclass
+class Contestant:
+    """One way to write the answers."""
+
+    name: str
+    run: Callable[[], Tokens]
+    seconds: list[float] = field(default_factory=list)
+    tokens: Tokens = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        """Median seconds for the whole group."""
+        return statistics.median(self.seconds)
+
+
+def load(name: str | None, dtype: str, device: str) -> tuple[Any, Any, str]:
+    """Model, processor and a line that says what they are."""
+    import torch
+
+    from editr1.judges.testing import tiny_qwen
+
+    path = name or (str(EMBEDDED) if EMBEDDED.is_dir() else None)
+    if path is None:
+        # Wide initial weights keep the logits apart; answers are nonsense of the right length.
+        model, processor = tiny_qwen(
+            hidden_size=256, layers=8, heads=4, kv_heads=2, vision_hidden_size=192, vision_depth=4, vocab_size=1200,
+            initializer_range=0.08,
+        )  # fmt: skip
+        what = "random weights of the Qwen2.5-VL classes"
+    else:
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        model = AutoModelForImageTextToText.from_pretrained(path)
+        processor = AutoProcessor.from_pretrained(path)
+        what = Path(path).name
+    model = model.to(device=device, dtype=getattr(torch, dtype)).eval()
+    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    return model, processor, f"{what}, {millions:.1f} M parameters, {dtype} on {device}"
+
+
+def make_requests(group: int, tokens: int, side: int) -> list[ChatRequest]:
+    """One context, as editor RL scores it: source, instruction and principles alike, the edited picture differs."""
+    import numpy as np
+    from PIL import Image
+
+    from editr1.judges.base import ChatRequest, Sampling
+    from editr1.types import Category, Principle
+    from editr1.verifier.render import render_score
+    from editr1.verifier.template import load_template
+
+    rng = np.random.default_rng(0)
+    base = np.asarray(
+        Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((side, side), Image.Resampling.BICUBIC)
+    )
+    source = Image.fromarray(base)
+    principles = [
+        Principle("Is there a yellow star in the upper left corner?", Category.FOLLOW),
+        Principle("Is the red balloon unchanged?", Category.KEEP),
+        Principle("Is the picture free of noise and blur?", Category.QUALITY),
+    ]
+    requests = []
+    for _ in range(group):
+        edited = base.copy()
+        top, left = rng.integers(0, side * 2 // 3, 2)
+        edited[top : top + side // 3, left : left + side // 3] = rng.integers(0, 256, 3)
+        messages = render_score(
+            load_template("compact"), source, Image.fromarray(edited), "Put a yellow star in the corner.", principles
+        )
+        requests.append(ChatRequest(messages, Sampling(max_tokens=tokens)))
+    return requests
+
+
+def contestants(model: Any, processor: Any, requests: list[ChatRequest], tokens: int) -> list[Contestant]:
+    """The engine and transformers, from pictures and words to token ids; preparing inputs is part of the time."""
+    from editr1.judges.base import Picture
+    from editr1.judges.fast import FastEngine
+    from editr1.judges.fast.prompts import to_chat
+
+    def encode(some: list[ChatRequest]) -> Any:
+        texts = [
+            processor.apply_chat_template(to_chat(r.messages), tokenize=False, add_generation_prompt=True) for r in some
+        ]
+        images = [part.image for r in some for m in r.messages for part in m.content if isinstance(part, Picture)]
+        inputs = processor(text=texts, images=images, return_tensors="pt", padding=True, padding_side="left")
+        return inputs.to(model.device)
+
+    def generate(some: list[ChatRequest]) -> Tokens:
+        inputs = encode(some)
+        output = model.generate(
+            **inputs, max_new_tokens=tokens, do_sample=False, eos_token_id=-1, pad_token_id=0, repetition_penalty=1.0
+        )
+        return output[:, inputs["input_ids"].shape[1] :].tolist()
+
+    engine = FastEngine(model, processor, ignore_end=True, repetition_penalty=1.0, max_rows=len(requests))
+    return [
+        Contestant("editr1 fast engine", lambda: [list(draw.tokens) for draw in engine.draw(requests)]),
+        Contestant("(b) generate, one batch", lambda: generate(requests)),
+        Contestant("(a) generate, a loop", lambda: [generate([request])[0] for request in requests]),
+    ]
+
+
+def flops(model: Any, processor: Any, requests: list[ChatRequest], tokens: int, *, share: bool) -> float:
+    """Multiplications and additions that the group takes, counted from shapes: 2 per weight and token, 4 per
+    attended pair and dimension.
+
+    Args:
+        model: whose layers are counted.
+        processor: of the model.
+        requests: the group.
+        tokens: written for each request.
+        share: whether what the requests have in common is counted once (what the engine runs) or for each.
+    """
+    from editr1.judges.fast.prompts import group_by_prefix, tokenise
+
+    text, vision = model.config.text_config, model.config.vision_config
+    prompts, pictures = tokenise(requests, processor, vision.spatial_merge_size)
+    layers = sum(p.numel() for p in model.model.language_model.layers.parameters())
+    attended = 4 * text.num_hidden_layers * text.hidden_size
+
+    def span(first: int, last: int) -> float:
+        """Tokens `first` to `last` of one sequence."""
+        return (last - first) * 2 * layers + attended * (last * (last + 1) - first * (first + 1)) / 2
+
+    total = 0.0
+    for group in group_by_prefix(prompts):
+        shared = group.shared if share else 0
+        total += span(0, shared)
+        total += sum(span(shared, len(prompts[m]) + tokens - 1) for m in group.members)
+    total += 2 * model.lm_head.weight.numel() * tokens * len(requests)
+    tower = sum(p.numel() for p in model.model.visual.parameters())
+    times = (
+        [1] * len(pictures.grids)
+        if share
+        else [sum((p.pictures == n).any() for p in prompts) for n in range(len(pictures.grids))]
+    )
+    for count, (frames, rows, columns) in zip(times, pictures.grids):
+        patches = frames * rows * columns
+        total += count * patches * (2 * tower + 4 * vision.depth * vision.hidden_size * patches)
+    return total
+
+
+def gemm_rate(dtype: str, device: str) -> float:
+    """The best rate of a large matrix multiplication here, in operations a second, by torch's or oneDNN's routine."""
+    import torch
+
+    from editr1.judges.fast.weights import Dense
+
+    size = 1536 if device == "cpu" else 8192
+    layer = torch.nn.Linear(size, size, bias=False, device=device, dtype=getattr(torch, dtype))
+    x = torch.randn(size, size, device=device, dtype=getattr(torch, dtype))
+    best = 0.0
+    with torch.inference_mode():
+        for dense in (Dense([layer], fuse=False), Dense([layer], fuse=True, pack_rows=size)):
+            for _ in range(8):
+                started = time.perf_counter()
+                dense(x)
+                if device != "cpu":
+                    torch.cuda.synchronize()
+                best = max(best, 2 * size**3 / (time.perf_counter() - started))
+    return best
+
+
+def run_rounds(field_: list[Contestant], repeats: int) -> None:
+    """One warm-up each, then all in turn, so that a busy moment of the machine hits all alike."""
+    for number in range(repeats + 1):
+        for contestant in field_:
+            started = time.perf_counter()
+            contestant.tokens = contestant.run()
+            if number:
+                contestant.seconds.append(time.perf_counter() - started)
+
+
+def compare_tokens(ours: Contestant, other: Contestant) -> tuple[int, int]:
+    """How many answers are the same, and how many tokens come before the first difference, summed over answers."""
+    same = sum(a == b for a, b in zip(ours.tokens, other.tokens))
+    before = sum(
+        next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), len(a)) for a, b in zip(ours.tokens, other.tokens)
+    )
+    return same, before
+
+
+def editscore(python: str | None, model: Any, processor: Any, requests: list[ChatRequest], tokens: int) -> str | float:
+    """Seconds that the package `editscore` takes for the group, in an environment of its own, or why it cannot."""
+    from editr1.judges.base import Picture, Text
+
+    if not python:
+        return "not asked for: install editscore into an environment of its own and name its --editscore-python"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model.save_pretrained(folder / "model")
+        processor.save_pretrained(folder / "model")
+        chats = []
+        for number, request in enumerate(requests):
+            parts = request.messages[-1].content
+            paths = []
+            for k, picture in enumerate(part for part in parts if isinstance(part, Picture)):
+                paths.append(str(folder / f"{number}-{k}.png"))
+                picture.image.save(paths[-1])
+            chats.append({"images": paths, "text": "".join(p.text for p in parts if isinstance(p, Text))})
+        task = {"model": str(folder / "model"), "chats": chats, "tokens": tokens, "device": model.device.type}
+        (folder / "task.json").write_text(json.dumps(task), encoding="utf-8")
+        worker = Path(__file__).with_name("editscore_worker.py")
+        done = subprocess.run(
+            [python, str(worker), str(folder / "task.json")], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            return f"could not run: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"
+        return float(done.stdout.strip().splitlines()[-1])
+
+
+def machine() -> str:
+    """Processor, cores and versions."""
+    import torch
+    import transformers
+
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        name = names[0] if names else name
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return (
+        f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads{gpu}; Python {platform.python_version()}, "
+        f"torch {torch.__version__}, transformers {transformers.__version__}"
+    )
+
+
+def print_table(field_: list[Contestant], work: dict[str, float], peak: float) -> None:
+    """Medians, spread, ratios and the share of the measured multiplication rate."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="seconds for the whole group")
+    for column in ("", "median", "fastest", "slowest", "against the engine", "GFLOP/s", "share of measured rate"):
+        table.add_column(column, justify="left" if not column else "right", no_wrap=True)
+    ours = field_[0].median
+    for c in field_:
+        rate = work.get(c.name, 0.0) / c.median
+        table.add_row(
+            c.name,
+            f"{c.median:.3f}",
+            f"{min(c.seconds):.3f}",
+            f"{max(c.seconds):.3f}",
+            f"{c.median / ours:.2f}x",
+            f"{rate / 1e9:.0f}" if rate else "",
+            f"{rate / peak:.0%}" if rate else "",
+        )
+    Console(width=120).print(table)
+
+
+def main() -> int:
+    """Run the comparison; exit code 1 if float32 answers differ."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="path or hub id of a Qwen2.5-VL model; default: the embedded verifier")
+    parser.add_argument("--group", type=int, default=24, help="candidates of the context (default 24)")
+    parser.add_argument("--tokens", type=int, default=200, help="tokens written for each (default 200)")
+    parser.add_argument("--side", type=int, default=96, help="side of the pictures in pixels (default 96)")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds after the warm-up (default 5)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--no-loop", action="store_true", help="leave out the slow loop of generate")
+    parser.add_argument(
+        "--editscore-python", default=os.environ.get("EDITSCORE_PYTHON"), help="a Python with editscore"
+    )
+    args = parser.parse_args()
+
+    import torch
+    import transformers
+
+    torch.set_num_threads(args.threads)
+    transformers.logging.set_verbosity_error()
+    model, processor, what = load(args.model, args.dtype, args.device)
+    requests = make_requests(args.group, args.tokens, args.side)
+    field_ = contestants(model, processor, requests, args.tokens)[: 2 if args.no_loop else 3]
+    print(machine())
+    print(f"{what}; {args.group} candidates of one context, {args.tokens} tokens each, end tokens ignored")
+    peak = gemm_rate(args.dtype, args.device)
+    run_rounds(field_, args.repeats)
+    peak = max(peak, gemm_rate(args.dtype, args.device))
+    shared, plain = (flops(model, processor, requests, args.tokens, share=share) for share in (True, False))
+    print(f"work: {shared / 1e9:.0f} GFLOP with the prefix encoded once, {plain / 1e9:.0f} without")
+    print(f"measured multiplication rate: {peak / 1e9:.0f} GFLOP/s")
+    other = editscore(args.editscore_python, model, processor, requests, args.tokens)
+    if isinstance(other, float):
+        field_.append(Contestant("(c) editscore, its loop", list, [other]))
+    print_table(field_, {c.name: shared if c is field_[0] else plain for c in field_[:3]}, peak)
+    if isinstance(other, str):
+        print(f"(c) editscore: {other}")
+
+    differs = False
+    for contestant in field_[1 : 2 if args.no_loop else 3]:
+        same, before = compare_tokens(field_[0], contestant)
+        differs |= same < args.group
+        print(f"identical answers, {contestant.name}: {same} of {args.group}; tokens before the first difference: "
+              f"{before} of {args.group * args.tokens}")  # fmt: skip
+    if differs and args.dtype == "float32":
+        print("FAILED: greedy answers differ")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
