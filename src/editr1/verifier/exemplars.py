@@ -1,6 +1,6 @@
 """Worked decompositions, shown in context when an instruction is split into principles (section 3.1).
 
-All sixty were written for this project; `prompts/exemplars.toml` holds them. The scene stands for the picture that
+All sixty were written for this project; `exemplars.toml` holds them. The scene stands for the picture that
 a model would see: exemplars are text only.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from editr1.types import Category, EditKind, Principle
 from editr1.verifier.render import format_principles
 
-_FILE = Path(__file__).parent / "prompts" / "exemplars.toml"
+_FILE = Path(__file__).with_suffix(".toml")
 
 
 @dataclass(frozen=True, slots=True)
