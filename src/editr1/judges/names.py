@@ -29,6 +29,7 @@ def resolve_model(name: str | Path) -> str:
     if not (folder / "config.json").is_file():
         raise ModelError(
             f"the model {name!r} is not in this installation (no {folder.name}/config.json under {MODELS_FOLDER}): "
-            f"train it with  editr1 stickers train --model {SHIPPED[name]}  or name another model"
+            f"train it with  editr1 stickers train recipes/sticker/{folder.name.removeprefix('sticker-')}.toml --ship  "
+            f"or name another model"
         )
     return str(folder)
