@@ -152,12 +152,53 @@ def _grant_steps(task: StickerTask, seen: Scene) -> Scene:
 JUDGES: dict[str, SimulatedJudge] = {
     j.name: j
     for j in (
-        SimulatedJudge("lenient", overlooks_flaws=0.25, overlooks_drift=0.25, overlooks_bystanders=0.15, sees_what_was_asked=0.15, hallucinates=0.01, flips=0.02, severity=0.7, score_noise=0.5),
-        SimulatedJudge("hasty", overlooks_flaws=0.10, overlooks_drift=0.15, overlooks_bystanders=0.25, sees_what_was_asked=0.08, hallucinates=0.03, flips=0.04, severity=1.0, score_noise=0.7, step=1.0),
-        SimulatedJudge("keen", overlooks_flaws=0.08, overlooks_drift=0.08, overlooks_bystanders=0.06, sees_what_was_asked=0.05, hallucinates=0.02, flips=0.015, severity=1.1, score_noise=0.3),
-        SimulatedJudge("picky", overlooks_flaws=0.03, overlooks_drift=0.12, overlooks_bystanders=0.10, sees_what_was_asked=0.02, hallucinates=0.06, flips=0.02, severity=1.5, score_noise=0.4),
+        SimulatedJudge(
+            "lenient",
+            overlooks_flaws=0.25,
+            overlooks_drift=0.25,
+            overlooks_bystanders=0.15,
+            sees_what_was_asked=0.15,
+            hallucinates=0.01,
+            flips=0.02,
+            severity=0.7,
+            score_noise=0.5,
+        ),
+        SimulatedJudge(
+            "hasty",
+            overlooks_flaws=0.10,
+            overlooks_drift=0.15,
+            overlooks_bystanders=0.25,
+            sees_what_was_asked=0.08,
+            hallucinates=0.03,
+            flips=0.04,
+            severity=1.0,
+            score_noise=0.7,
+            step=1.0,
+        ),
+        SimulatedJudge(
+            "keen",
+            overlooks_flaws=0.08,
+            overlooks_drift=0.08,
+            overlooks_bystanders=0.06,
+            sees_what_was_asked=0.05,
+            hallucinates=0.02,
+            flips=0.015,
+            severity=1.1,
+            score_noise=0.3,
+        ),
+        SimulatedJudge(
+            "picky",
+            overlooks_flaws=0.03,
+            overlooks_drift=0.12,
+            overlooks_bystanders=0.10,
+            sees_what_was_asked=0.02,
+            hallucinates=0.06,
+            flips=0.02,
+            severity=1.5,
+            score_noise=0.4,
+        ),
     )
-}  # fmt: skip
+}
 """The pool that writes traces for cold-start SFT."""
 
 STRICT = SimulatedJudge("strict", overlooks_flaws=0.01, overlooks_drift=0.01, overlooks_bystanders=0.01, flips=0.01)

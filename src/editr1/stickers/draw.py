@@ -189,9 +189,8 @@ def _mix(share: Floats, first: tuple[int, ...], second: tuple[int, ...]) -> Floa
 
 def _sunset(rng: Random) -> Floats:
     x, y = _grid()
-    sky = _mix(
-        y / SIDE * rng.uniform(0.9, 1.3), (70 + rng.randint(0, 40), 40, 120), (255, 150 + rng.randint(0, 50), 60)
-    )
+    height = (y / SIDE * rng.uniform(0.9, 1.3)).astype(np.float32)
+    sky = _mix(height, (70 + rng.randint(0, 40), 40, 120), (255, 150 + rng.randint(0, 50), 60))
     disc = np.hypot(x - rng.uniform(15, 80), y - rng.uniform(60, 85)) < rng.uniform(8, 14)
     sky[disc] = (255, 235, 150)
     return sky
@@ -224,7 +223,7 @@ def _stripes(rng: Random) -> Floats:
     width = rng.choice((6, 8, 10))
     lean = rng.choice((-1, 1))
     odd = ((x + lean * y + rng.uniform(0, 20)) // width) % 2
-    return _mix(odd, rng.choice(_PASTELS), rng.choice(_DEEPS))
+    return _mix(odd.astype(np.float32), rng.choice(_PASTELS), rng.choice(_DEEPS))
 
 
 _PAINTED = {"sunset": _sunset, "sea": _sea, "dots": _dots, "stripes": _stripes}

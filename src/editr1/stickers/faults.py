@@ -239,11 +239,36 @@ class Editor:
 EDITORS: dict[str, Editor] = {
     e.name: e
     for e in (
-        Editor("careful", 0.55, 0.10, {"nothing_happened": 2.0, "wrong_value": 4.0, "half_done": 3.0, "blur": 1.5, "wrong_picture": 0.1}),
-        Editor("eager", 0.30, 0.45, {"leak": 5.0, "backdrop_drifts": 2.5, "something_appears": 2.5, "tone_drifts": 2.0, "wrong_picture": 0.2}),
-        Editor("lazy", 0.25, 0.15, {"nothing_happened": 7.0, "half_done": 8.0, "wrong_value": 4.0, "wrong_picture": 0.3}),
-        Editor("sloppy", 0.25, 0.45, {"wrong_object": 6.0, "something_moves": 2.5, "something_vanishes": 2.5, "backdrop_shifts": 3.0, "text_garbled": 3.0}),
-        Editor("rough", 0.20, 0.55, {"noise": 5.0, "blur": 5.0, "border": 5.0, "oversaturation": 5.0, "wrong_value": 3.0}),
+        Editor(
+            "careful",
+            0.55,
+            0.10,
+            {"nothing_happened": 2.0, "wrong_value": 4.0, "half_done": 3.0, "blur": 1.5, "wrong_picture": 0.1},
+        ),
+        Editor(
+            "eager",
+            0.30,
+            0.45,
+            {"leak": 5.0, "backdrop_drifts": 2.5, "something_appears": 2.5, "tone_drifts": 2.0, "wrong_picture": 0.2},
+        ),
+        Editor(
+            "lazy", 0.25, 0.15, {"nothing_happened": 7.0, "half_done": 8.0, "wrong_value": 4.0, "wrong_picture": 0.3}
+        ),
+        Editor(
+            "sloppy",
+            0.25,
+            0.45,
+            {
+                "wrong_object": 6.0,
+                "something_moves": 2.5,
+                "something_vanishes": 2.5,
+                "backdrop_shifts": 3.0,
+                "text_garbled": 3.0,
+            },
+        ),
+        Editor(
+            "rough", 0.20, 0.55, {"noise": 5.0, "blur": 5.0, "border": 5.0, "oversaturation": 5.0, "wrong_value": 3.0}
+        ),
     )
-}  # fmt: skip
+}
 """The pool, from an editor that is mostly right to one whose pictures are technically poor."""

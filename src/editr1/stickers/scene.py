@@ -64,8 +64,7 @@ class Sticker:
 
     def looks_like(self, other: Sticker) -> bool:
         """Whether both look the same, wherever they are."""
-        place = {"cell": self.cell, "dx": self.dx, "dy": self.dy, "size": self.size}
-        return replace(other, **place) == self
+        return replace(other, cell=self.cell, dx=self.dx, dy=self.dy, size=self.size) == self
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,8 @@ def format_answer(
     bear on it), then `{"average_score"}`, then `<score>`.
 
     Args:
+        reasoning: what was seen and thought before the checks.
+        checks: one per principle, in order.
         score: final score in [0, 10], written with one decimal.
         echo_question: repeat each question, or give its number only.
         average: the share of principles met as the judge states it; computed from `checks` if None.
