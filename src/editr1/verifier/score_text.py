@@ -67,7 +67,7 @@ def tagged_scores(text: str, tags: Sequence[ScoreTag]) -> list[tuple[int, float]
             content = text[tag.end :].lstrip(_ORNAMENT).split("\n")[0].split("<")[0]
         try:
             scores.append((tag.start, read_score(content)))
-            closes_last = not closes_last
+            closes_last = True
         except VerdictParseError as exc:
             out_of_range = exc.fault == "score out of range"
             if _ANY_NUMBER.search(content.casefold()) and (out_of_range or not closes_last):

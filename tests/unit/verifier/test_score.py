@@ -317,6 +317,8 @@ def test_failed_decomposition_is_a_failed_verdict(source, edited):
     assert verdict.status is VerdictStatus.UNPARSEABLE
     assert "could not be decomposed" in verdict.error
     assert (verdict.usage.calls, len(judge.requests)) == (3, 3)
+    assert [r.fresh for r in judge.requests] == [0, 1, 2]
+    assert [r.sampling.temperature for r in judge.requests] == [0.0, 0.3, 0.3]
     with pytest.raises(DecomposeError, match="no principles from fake"):
         verifier.decompose(source, "Make it red")
 
