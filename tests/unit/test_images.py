@@ -234,7 +234,7 @@ def test_zero_size_picture():
         load_image(Image.new("RGB", (0, 5)))
 
 
-@pytest.mark.filterwarnings("ignore:Truncated File Read")
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_damaged_files_load_or_raise_image_error(data):

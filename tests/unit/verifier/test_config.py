@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
 def test_from_pretrained_reads_the_config_and_judges(folder):
     verifier = Verifier.from_pretrained(folder, passes=2, max_tries=1, device="cpu")
     assert verifier.template.name == "compact"
-    assert (verifier.sampling.max_tokens, verifier.passes_temperature, verifier.notice) == (24, 0.6, "Hm.")
+    assert (verifier.sampling.max_tokens, verifier.passes_temperature, verifier.notice) == (24, 0.6, COMPACT["notice"])
     picture = Image.new("RGB", (32, 32), "red")
     verdict = verifier.score(picture, picture, "Make it red", PRINCIPLES)
     assert verdict.status is VerdictStatus.UNPARSEABLE  # random weights talk nonsense, and nonsense has no score
