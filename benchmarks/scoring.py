@@ -213,33 +213,72 @@ def compare_tokens(ours: Contestant, other: Contestant) -> tuple[int, int]:
     return same, before
 
 
-def editscore(python: str | None, model: Any, processor: Any, requests: list[ChatRequest], tokens: int) -> str | float:
-    """Seconds that the package `editscore` takes for the group, in an environment of its own, or why it cannot."""
-    from editr1.judges.base import Picture, Text
+class Editscore:
+    """The package `editscore` in a process and an environment of its own; scores the group when told to.
 
-    if not python:
-        return "not asked for: install editscore into an environment of its own and name its --editscore-python"
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        model.save_pretrained(folder / "model")
-        processor.save_pretrained(folder / "model")
+    Args:
+        python: of an environment in which editscore is installed.
+        folder: for the model and the pictures.
+        threads: for its process.
+    """
+
+    def __init__(self, python: str, folder: Path, threads: int) -> None:
+        self._folder = folder
+        self._command = [python, str(Path(__file__).parent / "peers/editscore_worker.py"), str(folder / "task.json")]
+        self._environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self, model: Any, processor: Any, requests: list[ChatRequest], tokens: int) -> str | None:
+        """Hand over the task; gives the reason if it cannot be done."""
+        from editr1.judges.base import Picture, Text
+
+        model.save_pretrained(self._folder / "model")
+        processor.save_pretrained(self._folder / "model")
         chats = []
         for number, request in enumerate(requests):
             parts = request.messages[-1].content
             paths = []
             for k, picture in enumerate(part for part in parts if isinstance(part, Picture)):
-                paths.append(str(folder / f"{number}-{k}.png"))
+                paths.append(str(self._folder / f"{number}-{k}.png"))
                 picture.image.save(paths[-1])
             chats.append({"images": paths, "text": "".join(p.text for p in parts if isinstance(p, Text))})
-        task = {"model": str(folder / "model"), "chats": chats, "tokens": tokens, "device": model.device.type}
-        (folder / "task.json").write_text(json.dumps(task), encoding="utf-8")
-        worker = Path(__file__).with_name("editscore_worker.py")
-        done = subprocess.run(
-            [python, str(worker), str(folder / "task.json")], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            return f"could not run: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"
-        return float(done.stdout.strip().splitlines()[-1])
+        task = {"model": str(self._folder / "model"), "chats": chats, "tokens": tokens, "device": model.device.type}
+        (self._folder / "task.json").write_text(json.dumps(task), encoding="utf-8")
+        errors = (self._folder / "errors.txt").open("w", encoding="utf-8")
+        try:
+            self._process = subprocess.Popen(
+                self._command, stdin=-1, stdout=-1, stderr=errors, text=True, env=self._environment
+            )
+        except OSError as exc:
+            return f"could not be started: {exc}"
+        if not self._line().startswith("ready"):
+            written = (self._folder / "errors.txt").read_text(encoding="utf-8").strip().splitlines()
+            return f"could not be loaded: {written[-1] if written else 'it ended without a word'}"
+        return None
+
+    def run(self) -> Tokens:
+        """Score the group once."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+        if not self._line().startswith("done"):
+            raise RuntimeError(f"editscore failed: {(self._folder / 'errors.txt').read_text(encoding='utf-8')[-400:]}")
+        return []
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.communicate()
+
+    def _line(self) -> str:
+        """The next line that is for us; editscore and its libraries print, too."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith(("ready", "done")):
+                return line
+        return ""
 
 
 def machine() -> str:
@@ -304,26 +343,32 @@ def main() -> int:
 
     torch.set_num_threads(args.threads)
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     model, processor, what = load(args.model, args.dtype, args.device)
     requests = make_requests(args.group, args.tokens, args.side)
     field_ = contestants(model, processor, requests, args.tokens)[: 2 if args.no_loop else 3]
+    compared, note = list(field_), "not asked for: install it into an environment of its own, name --editscore-python"
+    folder = tempfile.TemporaryDirectory()
+    other = Editscore(args.editscore_python or "", Path(folder.name), args.threads)
+    if args.editscore_python:
+        note = other.start(model, processor, requests, args.tokens) or "takes bfloat16 whatever it is given"
+        if note.startswith("takes"):
+            field_.append(Contestant("(c) editscore, a loop", other.run))
     print(machine())
     print(f"{what}; {args.group} candidates of one context, {args.tokens} tokens each, end tokens ignored")
     peak = gemm_rate(args.dtype, args.device)
     run_rounds(field_, args.repeats)
+    other.close()
+    folder.cleanup()
     peak = max(peak, gemm_rate(args.dtype, args.device))
     shared, plain = (flops(model, processor, requests, args.tokens, share=share) for share in (True, False))
     print(f"work: {shared / 1e9:.0f} GFLOP with the prefix encoded once, {plain / 1e9:.0f} without")
     print(f"measured multiplication rate: {peak / 1e9:.0f} GFLOP/s")
-    other = editscore(args.editscore_python, model, processor, requests, args.tokens)
-    if isinstance(other, float):
-        field_.append(Contestant("(c) editscore, its loop", list, [other]))
-    print_table(field_, {c.name: shared if c is field_[0] else plain for c in field_[:3]}, peak)
-    if isinstance(other, str):
-        print(f"(c) editscore: {other}")
+    print_table(field_, {c.name: shared if c is field_[0] else plain for c in compared}, peak)
+    print(f"(c) editscore: {note}")
 
     differs = False
-    for contestant in field_[1 : 2 if args.no_loop else 3]:
+    for contestant in compared[1:]:
         same, before = compare_tokens(field_[0], contestant)
         differs |= same < args.group
         print(f"identical answers, {contestant.name}: {same} of {args.group}; tokens before the first difference: "

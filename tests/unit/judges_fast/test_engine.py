@@ -151,6 +151,8 @@ def test_other_models_are_refused(tiny: Tiny) -> None:
         (lambda m: m.lm_head.to(torch.bfloat16), "types"),
         (lambda m: m.lm_head.register_forward_hook(lambda *_: None), "hooks"),
         (lambda m: setattr(m.model.language_model.layers[0].mlp, "up_proj", torch.nn.Identity()), "Identity"),
+        (lambda m: setattr(m.model.visual.merger.mlp, "2", torch.nn.Identity()), "merger.mlp.2"),
+        (lambda m: m.model.visual.blocks[0].attn.__setattr__("qkv", torch.nn.Identity()), "qkv"),
     ],
 )
 def test_what_the_engine_does_not_know_is_refused(tiny: Tiny, spoil: object, reason: str) -> None:

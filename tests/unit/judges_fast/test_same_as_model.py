@@ -11,6 +11,7 @@ from fast_helpers import Tiny, chat, context, picture
 
 from editr1.judges.base import ChatRequest, Sampling
 from editr1.judges.fast import FastEngine
+from editr1.judges.fast import decode as decode_module
 
 FORCED = 12
 
@@ -82,6 +83,16 @@ def _assert_same_but_for_ties(tiny: Tiny, request: ChatRequest, ours: list[int],
     at = next((i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b), min(len(ours), len(theirs)))
     best = tiny.logits(request, theirs[:at])[-1].topk(2).values
     assert best[0] - best[1] < 2e-4, f"differs at token {at} where the margin is {best[0] - best[1]:.4f}"
+
+
+@pytest.mark.parametrize("steps", [2, 7, 500])
+def test_looking_seldom_changes_no_answer(tiny: Tiny, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """As on an accelerator, where rows that ended are noticed late."""
+    requests = [*context(0, 4, max_tokens=50), *context(1, 3, max_tokens=33), chat("short", max_tokens=1)]
+    engine = FastEngine(tiny.model, tiny.processor)
+    expected = engine.draw(requests)
+    monkeypatch.setattr(decode_module, "_steps_between_looks", lambda _: steps)
+    assert engine.draw(requests) == expected
 
 
 def test_long_answers_outgrow_the_first_room(tiny: Tiny) -> None:

@@ -15,8 +15,6 @@ from editr1.judges.fast.text import Decoder
 
 # Rows that ended are dropped once they are a quarter of the batch: copying the rest's cache is not free.
 _KEEP_WHILE = 0.75
-# On an accelerator, asking which rows ended waits for the device; a few tokens too many are cheaper.
-_LOOK_EVERY = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +163,11 @@ class _Rows:
         return [Draw(tuple(t), tuple(p), e) for t, p, e in zip(self.tokens, self.logprobs, self.ended)]
 
 
+def _steps_between_looks(device: torch.device) -> int:
+    """On an accelerator, asking which rows ended waits for the device; a few tokens too many are cheaper."""
+    return 1 if device.type == "cpu" else 8
+
+
 def decode(
     decoder: Decoder,
     logits: Tensor,
@@ -188,7 +191,7 @@ def decode(
     """
     device = logits.device
     rows, picker = _Rows(plans), Picker(plans, device, logprobs=logprobs)
-    look_every = 1 if device.type == "cpu" else _LOOK_EVERY
+    look_every = _steps_between_looks(device)
     longest = max(plan.max_tokens for plan in plans)
     kept_tokens: list[Tensor] = []
     kept_scores: list[Tensor] = []

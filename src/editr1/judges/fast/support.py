@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
-_TEXT = "model.language_model"
-_VISION = "model.visual"
+# Layers whose weights are read: each must be a plain linear layer, not an adapter's or a quantiser's.
+_READ = ("_proj", ".qkv", ".attn.proj", ".merger.mlp.0", ".merger.mlp.2", "lm_head")
 # Settings of `generation_config` that change the logits and that the engine does not know, with their neutral values.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "no_repeat_ngram_size": (None, 0),
@@ -55,10 +55,7 @@ def _weights_fault(model: Any) -> str | None:
     if getattr(model, "is_quantized", False) or getattr(model, "hf_quantizer", None) is not None:
         return "quantised weights"
     for name, module in model.named_modules():
-        # Adapters and quantised layers put classes of their own where plain linear layers were.
-        if isinstance(module, nn.Linear) and type(module) is not nn.Linear:
-            return f"{name} is a {type(module).__name__}"
-        if name.endswith("_proj") and not isinstance(module, nn.Linear):
+        if name.endswith(_READ) and type(module) is not nn.Linear:
             return f"{name} is a {type(module).__name__}"
         if module._forward_hooks or module._forward_pre_hooks or hasattr(module, "_hf_hook"):
             return f"{name or 'the model'} has hooks"
