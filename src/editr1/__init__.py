@@ -23,8 +23,8 @@ __all__ = [
     "EditVerdict",
     "Principle",
     "Quadruple",
-    "Verifier",
     "VerdictStatus",
+    "Verifier",
     "__version__",
 ]
 

@@ -24,6 +24,7 @@ class VlmRecipe(Recipe):
         workers: processes that make examples.
         save_every: steps between checkpoints.
         device: "cpu", "cuda", or "auto".
+        compile: fuse the blocks with torch.compile first; needs a C++ compiler on CPUs, and a minute.
     """
 
     name: str
@@ -40,6 +41,7 @@ class VlmRecipe(Recipe):
     workers: NonNegativeInt = 1
     save_every: PositiveInt = 250
     device: str = "auto"
+    compile: bool = False
 
     @model_validator(mode="after")
     def _one_origin(self) -> VlmRecipe:

@@ -46,6 +46,9 @@ def train_vlm(recipe: VlmRecipe, folder: Path, report: Callable[[dict[str, float
     torch.manual_seed(recipe.seed)
     model, processor = _load(recipe)
     model.to(_device(recipe.device)).train()
+    if recipe.compile:
+        for block in (*model.model.visual.blocks, *model.model.language_model.layers):
+            block.compile(dynamic=True)
     optimizers = _optimizers(model, recipe)
     done = _resume(run, model, optimizers)
     data = ChunkedExamples(

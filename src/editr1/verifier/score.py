@@ -109,7 +109,7 @@ class Verifier:
         path = find_config(model, judge_kwargs.get("revision"))
         config = VerifierConfig() if path is None else VerifierConfig.read(path)
         return cls(
-            TransformersJudge(model, **judge_kwargs),
+            TransformersJudge(str(name), **judge_kwargs),
             template=template or config.load_template(path.parent if path else None),
             passes=passes,
             sampling=Sampling(max_tokens=config.max_tokens, temperature=config.temperature),
