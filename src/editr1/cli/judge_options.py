@@ -118,9 +118,10 @@ def resolve(
 
 
 def build_verifier(config: ScoreConfig, *, quiet: bool = False) -> Verifier:
-    """The verifier that the settings describe. Its notice, if it has one, goes to stderr unless `quiet`.
+    """The verifier that the settings describe.
 
-    What a local model's own `verifier_config.json` says holds where the settings leave a choice open.
+    Its notice, if it has one and is shown a picture that it may not know, goes to stderr unless `quiet`. What a local
+    model's own `verifier_config.json` says holds where the settings leave a choice open.
 
     Raises:
         ConfigError, ModelError, JudgeError, MissingExtraError: if it cannot be set up.
@@ -148,16 +149,15 @@ def build_verifier(config: ScoreConfig, *, quiet: bool = False) -> Verifier:
         dtype=settings.dtype,
     )
     sampling = {"max_tokens": own.max_tokens, "temperature": own.temperature}
-    verifier = Verifier(
+    return Verifier(
         judge,
         template=config.template or own.load_template(path and path.parent),
         passes=config.passes,
         sampling=Sampling(**(sampling | config.sampling.model_dump(exclude_none=True))),
         max_tries=config.max_tries,
         seed=config.seed,
-        notice=own.notice,
+        notice=None if quiet else own.notice,
+        notice_unless=own.notice_unless,
+        on_notice=lambda text: typer.echo(f"note: {text}", err=True),
         passes_temperature=own.passes_temperature,
     )
-    if verifier.notice and not quiet:
-        typer.echo(verifier.notice, err=True)
-    return verifier

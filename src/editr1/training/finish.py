@@ -13,6 +13,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from editr1.judges.names import MODELS_FOLDER
 from editr1.stickers.cards import HELD_OUT, NOTICE, write_card
+from editr1.stickers.kinds import SIDE
 from editr1.training.recipes import VlmRecipe
 from editr1.training.vlm import held_out
 from editr1.verifier.config import VerifierConfig
@@ -33,7 +34,7 @@ def finish_model(model_folder: Path, recipe: VlmRecipe, run_folder: Path) -> Non
         held_out=figures,
     )
     if recipe.examples == "verify":
-        config = VerifierConfig(max_tokens=320, temperature=0.0, passes_temperature=0.7, notice=NOTICE)
+        config = VerifierConfig(max_tokens=320, notice=NOTICE, notice_unless=(SIDE, SIDE))
         config.write(model_folder, load_template("compact"))
 
 

@@ -24,6 +24,7 @@ class VerifierConfig(BaseModel):
         temperature: of a single pass.
         passes_temperature: when several passes are asked for and `temperature` is 0.
         notice: one line that users should see, e.g. what the model does not know.
+        notice_unless: (width, height) of pictures that need no notice, because the model knows them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,6 +34,7 @@ class VerifierConfig(BaseModel):
     temperature: float = Field(default=0.0, ge=0, le=2)
     passes_temperature: float = Field(default=0.7, gt=0, le=2)
     notice: str | None = None
+    notice_unless: tuple[int, int] | None = None
 
     @classmethod
     def read(cls, path: Path) -> VerifierConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -39,7 +40,9 @@ class Verifier:
         max_tries: how often an answer is asked for that cannot be read; fresh tries are never greedy.
         seed: of sampling, unless `sampling` has its own, and of the exemplars shown when decomposing.
         decompose_judge: who splits instructions; the judge itself if None.
-        notice: one line that users should see before they trust a score.
+        notice: one line that users should see before they trust a score; given once, to `on_notice`.
+        notice_unless: (width, height) of source pictures that need no notice.
+        on_notice: takes the notice; by default it becomes a warning.
         passes_temperature: see `sampling`.
         max_image_pixels: limit on the pixels of a picture; None for none.
     """
@@ -55,6 +58,8 @@ class Verifier:
         seed: int = 0,
         decompose_judge: Judge | None = None,
         notice: str | None = None,
+        notice_unless: tuple[int, int] | None = None,
+        on_notice: Callable[[str], None] = warnings.warn,
         passes_temperature: float = 0.7,
         max_image_pixels: int | None = MAX_PIXELS,
     ) -> None:
@@ -67,6 +72,9 @@ class Verifier:
         self.passes = passes
         self.max_tries = max_tries
         self.notice = notice
+        self.notice_unless = notice_unless
+        self._on_notice = on_notice
+        self._noticed = notice is None
         self.passes_temperature = passes_temperature
         self.max_image_pixels = max_image_pixels
         self.sampling = replace(sampling, seed=seed if sampling.seed is None else sampling.seed)
@@ -116,6 +124,7 @@ class Verifier:
             max_tries=max_tries,
             seed=seed,
             notice=config.notice,
+            notice_unless=config.notice_unless,
             passes_temperature=config.passes_temperature,
         )
 
@@ -126,6 +135,7 @@ class Verifier:
             temperature=self.sampling.temperature,
             passes_temperature=self.passes_temperature,
             notice=self.notice,
+            notice_unless=self.notice_unless,
         )
         return config.write(Path(folder), self.template)
 
@@ -204,6 +214,7 @@ class Verifier:
             JudgeError: if the judge as a whole cannot work.
         """
         context, _ = Loader(self.max_image_pixels).context(source, instruction)
+        self._give_notice([context])
         split = self._decomposer([context])[context.key]
         if split.principles is None:
             raise DecomposeError(f"no principles from {self._decomposer.judge.name}: {split.error}")
@@ -226,7 +237,9 @@ class Verifier:
                 results.append(loader.context(data["source"], data["instruction"])[0])
             except (ImageError, DataError) as exc:
                 results.append(Decomposition(VerdictStatus.ERROR, error=str(exc)))
-        splits = self._decomposer([c for c in results if isinstance(c, Context)])
+        contexts = [c for c in results if isinstance(c, Context)]
+        self._give_notice(contexts)
+        splits = self._decomposer(contexts)
         return [splits[r.key] if isinstance(r, Context) else r for r in results]
 
     def _chunks(self, items: Sequence[Item], finish: OnVerdict) -> Iterator[list[Job]]:
@@ -247,8 +260,15 @@ class Verifier:
         if jobs:
             yield jobs
 
+    def _give_notice(self, contexts: Iterable[Context]) -> None:
+        """Say once what the judge does not know, when it is shown a picture that it may not know."""
+        if not self._noticed and any(c.source.size != self.notice_unless for c in contexts):
+            self._noticed = True
+            self._on_notice(str(self.notice))
+
     def _judge(self, jobs: Sequence[Job], finish: OnVerdict) -> None:
         """Bring all jobs to a verdict."""
+        self._give_notice(job.context for job in jobs)
         asked = _grouped(self._with_principles(jobs, finish))
         asks = [self._ask(job, number) for job in asked for number in range(self.passes)]
         passes: list[dict[int, EditVerdict]] = [{} for _ in asked]

@@ -53,6 +53,8 @@ class FakeVerifier:
         self, source: Any, edited: Any, instruction: str, principles: Any = None, id: str | None = None
     ) -> EditVerdict:
         self.seen.append(instruction)
+        if self.notice is not None:
+            self.settings["on_notice"](self.notice)
         try:
             load_image(source)
             load_image(edited)

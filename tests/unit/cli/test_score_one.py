@@ -71,9 +71,11 @@ def test_settings_reach_judge_and_verifier(editr1_run: Callable[..., Any], built
         "timeout": 9.0, "cache_dir": "c", "device": None, "dtype": None,
     }  # fmt: skip
     sampling = verifier.settings.pop("sampling")
+    del verifier.settings["on_notice"]
     assert (sampling.max_tokens, sampling.temperature, sampling.seed) == (99, 0.7, 3)
     assert verifier.settings == {
-        "template": "compact", "passes": 2, "max_tries": 5, "seed": 3, "notice": None, "passes_temperature": 0.7,
+        "template": "compact", "passes": 2, "max_tries": 5, "seed": 3, "notice": None,
+        "notice_unless": None, "passes_temperature": 0.7,
     }  # fmt: skip
 
 

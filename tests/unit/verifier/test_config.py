@@ -86,3 +86,31 @@ def test_bad_config_is_named(tmp_path, text, message):
     with pytest.raises(ConfigError, match=message) as error:
         VerifierConfig.read(tmp_path / CONFIG_NAME)
     assert "\n" not in str(error.value)
+
+
+def test_the_notice_is_given_once_and_only_for_foreign_pictures():
+    from PIL import Image
+
+    said: list[str] = []
+    judge = ScriptedJudge(lambda request: "nothing")
+    verifier = Verifier(judge, max_tries=1, notice="Hm.", notice_unless=(96, 96), on_notice=said.append)
+    principle = [{"question": "Is it red?", "category": "Follow"}]
+
+    def score(side):
+        verifier.score(Image.new("RGB", (side, side)), Image.new("RGB", (side, side)), "make it red", principle)
+
+    score(96)
+    assert said == []
+    score(100)
+    score(101)
+    assert said == ["Hm."]
+
+
+def test_the_notice_is_a_warning_by_default():
+    from PIL import Image
+
+    verifier = Verifier(ScriptedJudge(lambda request: "nothing"), max_tries=1, notice="Hm.")
+    with pytest.warns(UserWarning, match="Hm."):
+        verifier.score(
+            Image.new("RGB", (9, 9)), Image.new("RGB", (9, 9)), "x", [{"question": "Is it?", "category": "Keep"}]
+        )
