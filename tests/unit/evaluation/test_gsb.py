@@ -1,0 +1,114 @@
+import json
+from math import isnan
+
+import pytest
+
+from editr1.errors import DataError
+from editr1.evaluation.agreement import cohen_kappa, krippendorff_alpha
+from editr1.evaluation.gsb import Mark, agreement, gsb, read_marks
+
+GOOD, SAME, BAD = Mark.GOOD, Mark.SAME, Mark.BAD
+
+
+def test_gsb_by_hand():
+    """Good 6, same 3, bad 1 over 10 contexts: (6 - 1)/10; sign test 2 * (1 + 7)/2^7 = 1/8."""
+    marks = {f"c{i}": {"ann": m} for i, m in enumerate([GOOD] * 6 + [SAME] * 3 + [BAD])}
+    result = gsb(marks)
+    assert (result.good, result.same, result.bad) == (6, 3, 1)
+    assert result.gsb.value == pytest.approx(0.5)
+    assert result.p_value == pytest.approx(1 / 8)
+    assert result.gsb.low < 0.5 < result.gsb.high
+
+
+def test_the_sign_test_counts_contexts_not_marks():
+    """Two contexts, ten annotators each: one context better, one even. One coin toss says nothing."""
+    marks = {"c1": {f"a{i}": GOOD for i in range(10)}, "c2": {f"a{i}": [GOOD, BAD][i % 2] for i in range(10)}}
+    result = gsb(marks)
+    assert (result.better, result.worse, result.p_value) == (1, 0, 1.0)
+    assert result.gsb.value == pytest.approx((15 - 5) / 20)
+
+
+def test_kappa_of_a_textbook_table():
+    """Both yes 20, both no 15, yes/no 5, no/yes 10: observed 0.7, chance 0.5 * 0.6 + 0.5 * 0.4 = 0.5, kappa 0.4."""
+    first = [1] * 20 + [0] * 15 + [1] * 5 + [0] * 10
+    second = [1] * 20 + [0] * 15 + [0] * 5 + [1] * 10
+    assert cohen_kappa(first, second) == pytest.approx(0.4)
+    assert cohen_kappa(first, first) == 1
+    assert isnan(cohen_kappa([1, 1], [1, 1]))
+
+
+def test_alpha_of_krippendorffs_own_example():
+    """Four observers, twelve units, gaps, five values: alpha is .743 nominal and .815 ordinal in his text."""
+    gap = None
+    observers = [
+        [1, 2, 3, 3, 2, 1, 4, 1, 2, gap, gap, gap],
+        [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, gap, 3],
+        [gap, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, gap],
+        [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, gap],
+    ]
+    units = [[v - 1 for v in column if v is not None] for column in zip(*observers, strict=True)]
+    assert krippendorff_alpha(units) == pytest.approx(0.743, abs=5e-4)
+    assert krippendorff_alpha(units, "ordinal") == pytest.approx(0.815, abs=5e-4)
+
+
+def test_alpha_where_it_cannot_be_said():
+    assert isnan(krippendorff_alpha([[1], [2]]))
+    assert isnan(krippendorff_alpha([[1, 1], [1, 1]]))
+    assert krippendorff_alpha([[0, 0], [2, 2]], "ordinal") == 1
+
+
+def test_good_against_bad_is_worse_than_good_against_same_on_the_ordinal_scale():
+    near = {
+        f"c{i}": {"a": m, "b": n} for i, (m, n) in enumerate([(GOOD, SAME), (BAD, BAD), (GOOD, GOOD), (SAME, SAME)])
+    }
+    far = near | {"c0": {"a": GOOD, "b": BAD}}
+    assert agreement(near).alpha_ordinal > agreement(far).alpha_ordinal
+    assert agreement(near).kappa["a", "b"][1] == 4
+
+
+def test_marks_are_read_from_csv_and_jsonl_alike(tmp_path):
+    rows = [("c1", "ann", "good"), ("c1", "bob", "Same"), ("c2", "ann", "bad")]
+    table, lines = tmp_path / "marks.csv", tmp_path / "marks.jsonl"
+    table.write_text("choice,context,annotator,extra\n" + "".join(f"{c},{x},{a},?\n" for x, a, c in rows))
+    lines.write_text(
+        "".join(json.dumps({"context": x, "annotator": a, "choice": c}) + "\n" for x, a, c in rows), encoding="utf-8"
+    )
+    marks = read_marks(table)
+    assert marks == read_marks(lines)
+    assert marks.by_context == {"c1": {"ann": GOOD, "bob": SAME}, "c2": {"ann": BAD}}
+
+
+def test_contradictions_are_listed_and_do_not_count(tmp_path):
+    path = tmp_path / "marks.csv"
+    path.write_text(
+        "context,annotator,choice\nc1,ann,good\nc1,ann,bad\nc2,ann,good\nc2,ann,good\nc3,ann,fine\nc4,,good\n"
+    )
+    marks = read_marks(path)
+    assert [str(c) for c in marks.contradictions] == ["ann marked c1 as good and as bad"]
+    assert marks.by_context == {"c2": {"ann": GOOD}}
+    assert marks.repeated == 1
+    assert [str(b) for b in marks.bad_rows] == [
+        "marks.csv:6: unknown choice 'fine': use good, same or bad",
+        "marks.csv:7: annotator missing",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("marks.csv", "context,choice\nc,good\n", "the header lacks annotator"),
+        ("marks.jsonl", "nonsense\n", "the first row: marks.jsonl:1: not JSON"),
+        ("marks.jsonl", "[1]\n", "must be an object"),
+        ("marks.jsonl", "", "holds no mark"),
+    ],
+)
+def test_a_file_without_marks_is_an_error(tmp_path, name, text, why):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(DataError, match=why):
+        read_marks(path)
+
+
+def test_a_missing_file_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="cannot read the marks"):
+        read_marks(tmp_path / "nowhere.csv")
