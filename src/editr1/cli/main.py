@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -60,6 +61,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: what stands behind the program's name; those of this process if None.
     """
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what it warns of, our errors say
     try:
         app(arguments)
     except Exception as exc:
