@@ -83,13 +83,12 @@ def sde_step(
         sigma_next: in [0, sigma), one number or (B,).
         noise_level: eta. 0 is the ODE; about 0.7 to 1 is usual; at most 1 for "cps".
         prev_sample: (B, ...) what to score, in the precision in which it was drawn; drawn here if None.
-        generator: of the noise, which is drawn on the generator's device; or one for each sample, which makes a
-            sample's noise independent of the batch it comes in. Noise is drawn for deterministic last steps too.
+        generator: of the noise; or one for each sample, whose noise then does not depend on the batch it comes in.
         kind: "sde" or "cps", see above.
 
     Raises:
-        ValueError: for shapes that differ, sigmas or noise levels out of range (sigmas are looked at on the CPU
-            only: looking would stall a GPU), or an unknown kind.
+        ValueError: for shapes that differ, sigmas (looked at on the CPU only: looking would stall a GPU) or noise
+            levels out of range, or an unknown kind.
     """
     check_same_shape(velocity=velocity, sample=sample, **({} if prev_sample is None else {"prev_sample": prev_sample}))
     if kind not in TRANSITIONS:
