@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from editr1 import __version__
-from editr1.cli import decompose, demo, report, score, stickers
+from editr1.cli import curate, decompose, demo, report, score, stickers
+from editr1.cli import eval as evaluation
 from editr1.errors import Editr1Error
 
 EXIT_SOME_FAILED = 1
@@ -30,8 +31,10 @@ app = typer.Typer(
 )
 app.command(short_help="Score one edit, or a file of edits.")(score.score)
 app.command(short_help="Split an instruction into yes/no principles.")(decompose.decompose)
+app.command(short_help="Make reasoning traces for fine-tuning a verifier.")(curate.curate)
 app.command(short_help="Make an HTML report of verdicts.")(report.report)
 app.command(short_help="Draw sticker edits, score them, write a report.")(demo.demo)
+app.add_typer(evaluation.app, name="eval", short_help="Evaluate judges, editors and human studies.")
 app.add_typer(stickers.app, name="stickers", short_help="The embedded domain: edits with a known truth.")
 
 

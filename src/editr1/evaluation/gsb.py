@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -157,6 +158,18 @@ class Agreement:
     alpha_ordinal: float
     shared: int
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; what is not defined is null."""
+        return {
+            "kappa": [
+                {"annotators": list(pair), "kappa": _or_none(kappa), "contexts": items}
+                for pair, (kappa, items) in self.kappa.items()
+            ],
+            "alpha_nominal": _or_none(self.alpha_nominal),
+            "alpha_ordinal": _or_none(self.alpha_ordinal),
+            "shared": self.shared,
+        }
+
 
 def agreement(marks: Mapping[str, Mapping[str, Mark]]) -> Agreement:
     """Agreement of the annotators of context -> annotator -> mark."""
@@ -171,6 +184,10 @@ def agreement(marks: Mapping[str, Mapping[str, Mark]]) -> Agreement:
         krippendorff_alpha(units, "ordinal"),
         sum(len(u) > 1 for u in units),
     )
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _gsb(sums: Array) -> Array:

@@ -1,0 +1,200 @@
+"""What a benchmark of editors is: how its tasks and the finished pictures become edits, and how they are summed up."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from editr1.errors import DataError
+from editr1.evaluation.benchmarks.base import Problem, Published
+from editr1.evaluation.benchmarks.pictures import PictureStore, StoredPicture
+from editr1.evaluation.bootstrap import Estimate
+from editr1.evaluation.judgements import Edit, Judgement
+from editr1.evaluation.metrics import macro_mean, mean
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A finished picture of a benchmark's task.
+
+    Attributes:
+        key: unique in the benchmark.
+        category: that means are taken over first.
+        language: of the instruction.
+        intersection: whether it belongs to the benchmark's smaller subset.
+    """
+
+    key: str
+    edit: Edit
+    category: str
+    language: str = ""
+    intersection: bool = True
+    where: str = ""
+    size: tuple[int, int] = (0, 0)
+
+
+@dataclass(slots=True)
+class LoadedSamples:
+    """What came of a benchmark's tasks and a folder of pictures."""
+
+    name: str
+    revision: str | None = None
+    samples: list[Sample] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    rows: int = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Problems by kind."""
+        return dict(sorted(Counter(p.kind for p in self.problems).items()))
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits over the tasks: keys, categories and instructions, not what an editor made of them."""
+        digest = hashlib.sha256()
+        for sample in sorted(self.samples, key=lambda s: s.key):
+            parts = (sample.key, sample.category, sample.edit.context, str(sample.intersection))
+            digest.update("\x00".join(parts).encode("utf-8", "replace"))
+        return digest.hexdigest()[:16]
+
+
+LoadSamples = Callable[[str, str, PictureStore], LoadedSamples]
+
+
+@dataclass(frozen=True, slots=True)
+class EditorBenchmark:
+    """Tasks for editors with their protocol.
+
+    Attributes:
+        prompt: the rating prompt of the official protocol, in our words.
+        figures: what is reported, name -> the judgement's part; a judge that lacks a part lacks the figure.
+        categories: how many there are.
+    """
+
+    name: str
+    title: str
+    licence: str
+    commercial: bool
+    load: LoadSamples
+    prompt: str
+    figures: Mapping[str, str]
+    categories: int
+    protocol: str
+    published: tuple[Published, ...] = ()
+
+
+def make_edit(
+    source: StoredPicture, edited: StoredPicture, instruction: str, kind: str = "", principles: Any = None
+) -> Edit:
+    """An edit that is identified by its content; equal source and instruction make one context."""
+    context = _hash(source.digest, instruction)
+    return Edit(
+        id=_hash(source.digest, edited.digest, instruction, kind),
+        source=source.path,
+        edited=edited.path,
+        instruction=instruction,
+        kind=kind,
+        principles=principles,
+        context=context,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryTable:
+    """Figures of one language and subset.
+
+    Attributes:
+        macro: by figure, the mean of the categories' means.
+        categories: by category and figure.
+        judged, failed: numbers of pictures.
+    """
+
+    macro: dict[str, Estimate]
+    categories: dict[str, dict[str, Estimate]]
+    judged: int
+    failed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "macro": {name: e.to_dict() for name, e in self.macro.items()},
+            "categories": {c: {n: e.to_dict() for n, e in row.items()} for c, row in self.categories.items()},
+            "judged": self.judged,
+            "failed": self.failed,
+        }
+
+
+def summarise(
+    benchmark: EditorBenchmark, samples: Sequence[Sample], judgements: Mapping[str, Judgement], seed: int = 0
+) -> dict[str, CategoryTable]:
+    """Tables by "<language> <subset>", e.g. "en full"; pictures without a score are counted and left out."""
+    tables = {}
+    for name, chosen in _subsets(samples):
+        good, failed = [], 0
+        for sample in chosen:
+            judgement = judgements.get(sample.edit.id)
+            if judgement is None or judgement.score is None:
+                failed += 1
+            else:
+                good.append((sample, judgement))
+        if not good:
+            continue
+        figures = {f: part for f, part in benchmark.figures.items() if all(_has(j, part) for _, j in good)}
+        rows: dict[str, dict[str, Estimate]] = {}
+        for category in sorted({s.category for s, _ in good}):
+            of = [j for s, j in good if s.category == category]
+            rows[category] = {f: mean([_value(j, part) for j in of], seed) for f, part in figures.items()}
+        names = [s.category for s, _ in good]
+        macro = {f: macro_mean([_value(j, part) for _, j in good], names, seed) for f, part in figures.items()}
+        tables[name] = CategoryTable(macro, rows, len(good), failed)
+    return tables
+
+
+def _subsets(samples: Sequence[Sample]) -> Iterator[tuple[str, list[Sample]]]:
+    for language in dict.fromkeys(s.language for s in samples):
+        spoken = [s for s in samples if s.language == language]
+        yield f"{language} full".strip(), spoken
+        common = [s for s in spoken if s.intersection]
+        if len(common) < len(spoken):
+            yield f"{language} intersection".strip(), common
+
+
+def _has(judgement: Judgement, part: str) -> bool:
+    return part == "score" or part in judgement.parts
+
+
+def _value(judgement: Judgement, part: str) -> float:
+    value = judgement.score if part == "score" else judgement.parts[part]
+    assert value is not None
+    return value
+
+
+def take_edited(store: PictureStore, folder: Any, stem: str) -> StoredPicture:
+    """The finished picture `stem` in a folder, whatever its format.
+
+    Raises:
+        ImageError: if there is none, or it is no picture.
+    """
+    for suffix in (".png", ".jpg", ".jpeg", ".webp"):
+        if (folder / f"{stem}{suffix}").is_file():
+            return store.take(f"{stem}{suffix}", folder, "edited")
+    return store.take(f"{stem}.png", folder, "edited")
+
+
+def checked(loaded: LoadedSamples, title: str, images: str) -> LoadedSamples:
+    """The loaded samples, if there are any.
+
+    Raises:
+        DataError: if there are none.
+    """
+    if not loaded.samples:
+        first = f"; the first of {len(loaded.problems)}: {loaded.problems[0]}" if loaded.problems else ""
+        raise DataError(f"{images} holds no picture for a task of {title}{first}")
+    return loaded
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\x00".join(parts).encode("utf-8", "replace")).hexdigest()[:16]

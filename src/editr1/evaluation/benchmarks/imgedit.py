@@ -1,0 +1,96 @@
+"""ImgEdit-Bench, basic suite, by PKU-YuanGroup. The licence of its data is unclear to us: read its card before use.
+
+`basic_edit.json` maps 737 keys to {id, prompt, edit_type}; `id` is the source's path relative to the file. Finished
+pictures lie at `<images>/<key>.png`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from editr1.errors import DataError, ImageError
+from editr1.evaluation.benchmarks.base import Problem
+from editr1.evaluation.benchmarks.editors import (
+    EditorBenchmark,
+    LoadedSamples,
+    Sample,
+    checked,
+    make_edit,
+    take_edited,
+)
+from editr1.evaluation.benchmarks.pictures import PictureStore
+
+_FILE = "basic_edit.json"
+_KEYS = ("id", "prompt", "edit_type")
+
+
+def load(data: str, images: str, store: PictureStore) -> LoadedSamples:
+    """The tasks in `data`, the JSON file or its folder, each with its picture in `images`; what is missing is listed.
+
+    Raises:
+        DataError: if there are no tasks, or no pictures.
+    """
+    path = Path(data).expanduser()
+    path = path / _FILE if path.is_dir() else path
+    if not Path(images).is_dir():
+        raise DataError(f"there is no folder {images}: name the one that holds <key>.png")
+    tasks = _read(path)
+    loaded = LoadedSamples(str(path), rows=len(tasks))
+    for key, task in tasks.items():
+        where = f"{path.name}:{key}"
+        try:
+            loaded.samples.append(_sample(str(key), task, path.parent, Path(images), store, where))
+        except (DataError, ImageError) as exc:
+            kind = "picture" if isinstance(exc, ImageError) else "row"
+            loaded.problems.append(Problem(where, kind, str(exc)))
+    return checked(loaded, "ImgEdit-Bench", images)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        data = dict(pairs)
+        if len(data) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise DataError(f"{path} has keys twice: {', '.join(twice[:5])}")
+        return data
+
+    try:
+        tasks = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
+    except OSError as exc:
+        raise DataError(f"cannot read {path}: {exc.strerror}; name {_FILE} or its folder") from exc
+    except UnicodeDecodeError as exc:
+        raise DataError(f"{path} is not UTF-8") from exc
+    except json.JSONDecodeError as exc:
+        raise DataError(f"{path} is not JSON: {exc}") from exc
+    if not isinstance(tasks, dict) or not tasks:
+        raise DataError(f"{path} must map keys to {{{', '.join(_KEYS)}}}, got {type(tasks).__name__}")
+    return tasks
+
+
+def _sample(key: str, task: Any, root: Path, images: Path, store: PictureStore, where: str) -> Sample:
+    if not isinstance(task, Mapping):
+        raise DataError(f"a task must be an object with {', '.join(_KEYS)}")
+    wrong = [name for name in _KEYS if not isinstance(task.get(name), str) or not task[name].strip()]
+    if wrong:
+        raise DataError(f"{' and '.join(wrong)} must hold text; there are {', '.join(map(str, task))}")
+    source = store.take(task["id"], root, "id")
+    kind = task["edit_type"].strip()
+    edit = make_edit(source, take_edited(store, images, key), task["prompt"], kind)
+    return Sample(key, edit, kind, where=where, size=source.size)
+
+
+BENCHMARK = EditorBenchmark(
+    name="imgedit",
+    title="ImgEdit-Bench",
+    licence="not stated",
+    commercial=True,
+    load=load,
+    prompt="imgedit",
+    figures={"score": "score"},
+    categories=9,
+    protocol="three numbers from 1 to 5 by kind of edit, averaged per picture; mean per kind, then over 9 kinds",
+)

@@ -1,0 +1,136 @@
+"""Small pictures that say what they are worth, so that a scripted judge can read the truth off the pixels."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from editr1.evaluation.benchmarks import Benchmark, Loaded, PictureStore, load_pairs
+from editr1.evaluation.pairwise import PairwiseScorer
+from editr1.evaluation.prompts import load_pair_prompt, load_rating_prompt
+from editr1.evaluation.reward_models import RewardModelResult, evaluate_reward_model
+from editr1.evaluation.runs import EvalRun
+from editr1.evaluation.scorers import RatingScorer
+from editr1.judges import ChatReply, ChatRequest, Picture, ReplyStatus, ScriptedJudge, Text
+from editr1.stickers.draw import draw
+from editr1.stickers.tasks import sample_task
+
+PIXELS = 32
+
+
+def worth(image: Image.Image) -> float:
+    """The number, 0 to 25.5, that `picture` hid in the top left corner."""
+    return image.getpixel((1, 1))[0] / 10
+
+
+def picture(value: float, tag: int, size: int = PIXELS) -> bytes:
+    """PNG of a sticker scene with a value in its corner; `tag` makes pictures of equal value differ."""
+    image = draw(sample_task("unit-evaluation", tag % 7).before).resize((size, size))
+    image.paste((round(10 * value), tag % 256, tag // 256), (0, 0, size // 4, size // 4))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def shown(request: ChatRequest) -> list[Image.Image]:
+    return [p.image for m in request.messages for p in m.content if isinstance(p, Picture)]
+
+
+def said(request: ChatRequest) -> str:
+    return "\n".join(p.text for m in request.messages for p in m.content if isinstance(p, Text))
+
+
+def ratings(*values: float) -> str:
+    return f'I looked. {{"reasoning": "as it is", "scores": {json.dumps(list(values))}}}'
+
+
+@pytest.fixture
+def kit() -> SimpleNamespace:
+    """The functions above, for tests: a conftest cannot be imported."""
+    return SimpleNamespace(
+        worth=worth, picture=picture, shown=shown, said=said, ratings=ratings, refusal=refusal, evaluate=evaluate
+    )
+
+
+def evaluate(
+    benchmark: Benchmark, data: Path, out: Path, judge: Any, scorer: str = "holistic", **settings: Any
+) -> tuple[RewardModelResult, Loaded]:
+    """A benchmark's figures by a scripted judge."""
+    loaded = load_pairs(benchmark, str(data), PictureStore(out / "pictures"), settings.pop("limit", None))
+    passes, both_orders = settings.pop("passes", 1), settings.pop("both_orders", True)
+
+    def make() -> Any:
+        if scorer == "pairwise":
+            return PairwiseScorer(judge, load_pair_prompt(), both_orders=both_orders, max_tries=1)
+        return RatingScorer(judge, load_rating_prompt(scorer), passes=passes, max_tries=1)
+
+    run = EvalRun(out, {"benchmark": benchmark.name, "scorer": scorer}, {"data": str(data)})
+    result = evaluate_reward_model(benchmark, loaded, run, make, pairwise=scorer == "pairwise", **settings)
+    return result, loaded
+
+
+def refusal() -> ChatReply:
+    return ChatReply(ReplyStatus.REFUSED, error="the judge declined")
+
+
+@pytest.fixture
+def honest() -> ScriptedJudge:
+    """Rates each edited picture by its hidden value: [v], or [v, v]."""
+
+    def answer(request: ChatRequest) -> str:
+        value = worth(shown(request)[-1])
+        number = len(re.search(r'"scores": \[([^\]]*)\]', said(request))[1].split(","))
+        return ratings(*[value] * number)
+
+    return ScriptedJudge(answer, name="honest")
+
+
+@pytest.fixture
+def write_rows(tmp_path: Path) -> Callable[..., Path]:
+    """Write rows as Parquet, Arrow or JSONL; in JSONL, bytes become files beside it."""
+
+    def write(rows: list[dict[str, Any]], name: str = "data/train-00000.parquet") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".jsonl":
+            path.write_text("".join(json.dumps(_with_files(r, path.parent)) + "\n" for r in rows), encoding="utf-8")
+            return path
+        import pyarrow
+        from pyarrow import ipc, parquet
+
+        table = pyarrow.Table.from_pylist([_with_structs(r) for r in rows])
+        if path.suffix == ".parquet":
+            parquet.write_table(table, path)
+        else:
+            with ipc.new_stream(str(path), table.schema) as file:
+                file.write_table(table)
+        return path
+
+    return write
+
+
+def _with_structs(value: Any) -> Any:
+    """Pictures as `datasets` stores them."""
+    if isinstance(value, bytes):
+        return {"bytes": value, "path": None}
+    if isinstance(value, dict):
+        return {k: _with_structs(v) for k, v in value.items()}
+    return [_with_structs(v) for v in value] if isinstance(value, list) else value
+
+
+def _with_files(value: Any, folder: Path) -> Any:
+    if isinstance(value, bytes):
+        name = f"{hash(value) & 0xFFFFFFFF:08x}.png"
+        (folder / name).write_bytes(value)
+        return name
+    if isinstance(value, dict):
+        return {k: _with_files(v, folder) for k, v in value.items()}
+    return [_with_files(v, folder) for v in value] if isinstance(value, list) else value
