@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from editr1 import __version__
-from editr1.cli import curate, decompose, demo, report, score, stickers
+from editr1.cli import curate, decompose, demo, report, score, select, stickers
 from editr1.cli import eval as evaluation
 from editr1.errors import Editr1Error
 
@@ -34,6 +34,7 @@ app.command(short_help="Split an instruction into yes/no principles.")(decompose
 app.command(short_help="Make reasoning traces for fine-tuning a verifier.")(curate.curate)
 app.command(short_help="Make an HTML report of verdicts.")(report.report)
 app.command(short_help="Draw sticker edits, score them, write a report.")(demo.demo)
+app.command(short_help="Keep the best edits, with reasons.")(select.select)
 app.add_typer(evaluation.app, name="eval", short_help="Evaluate judges, editors and human studies.")
 app.add_typer(stickers.app, name="stickers", short_help="The embedded domain: edits with a known truth.")
 

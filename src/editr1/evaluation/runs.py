@@ -27,7 +27,7 @@ from editr1.evaluation.judgements import Judgement, JudgementFile, OnJudgement
 from editr1.files import write_atomic, write_json
 from editr1.rundir import RunDir
 
-CHUNK = 128
+CHUNK = 64
 """Edits handed to a judge at once: what a judge that stops answering leaves behind is at most this much."""
 
 GONE_AFTER = 3
