@@ -65,6 +65,8 @@ def show_reward_model(benchmark: Benchmark, result: RewardModelResult, tie_margi
         for name, estimate in rows:
             table.add_row(escape(name), str(estimate), str(estimate.items))
         console.print(table)
+        if len(found.tasks) < benchmark.tasks:
+            console.print(f"[yellow]only {len(found.tasks)} of {benchmark.tasks} tasks: no official figure")
     if result.with_ties is not None:
         console.print(f"better, worse or same, exact match: {result.with_ties}  ({result.same} pairs are 'same')")
     if tie_margin:

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from editr1.evaluation.benchmarks import Benchmark, Loaded, PictureStore, load_pairs
+from editr1.evaluation.bootstrap import bootstrap
 from editr1.evaluation.pairwise import PairwiseScorer
 from editr1.evaluation.prompts import load_pair_prompt, load_rating_prompt
 from editr1.evaluation.reward_models import RewardModelResult, evaluate_reward_model
@@ -50,6 +51,13 @@ def said(request: ChatRequest) -> str:
 
 def ratings(*values: float) -> str:
     return f'I looked. {{"reasoning": "as it is", "scores": {json.dumps(list(values))}}}'
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rough intervals are enough where the figures themselves are tested, and take a tenth of the time."""
+    if request.path.stem in ("test_benchmarks", "test_editor_benchmarks", "test_eval_cli"):
+        monkeypatch.setattr(bootstrap, "__defaults__", (200, *bootstrap.__defaults__[1:]))
 
 
 @pytest.fixture

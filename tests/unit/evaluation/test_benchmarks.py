@@ -208,7 +208,8 @@ def test_tiger_by_hand(tiger_rows, write_rows, honest, kit, tmp_path):
     """2-way: right, right, a tie seen as one, a tie not seen, wrong: 3 of 5.
 
     3-way: one context all right, one with B and C the wrong way round: 1 of 2 contexts, 3 + 2 of 6 comparisons.
-    4-way: one context all right; one of which a comparison is missing enters no figure of contexts.
+    4-way: one context all right; one with A and B the wrong way round, of which a comparison is missing, enters no
+    figure of contexts: 1 of 1, and 6 + 4 of 11 comparisons.
     """
     rows = [
         *tiger_rows(2, (8, 3), (1, 2)),
@@ -219,7 +220,7 @@ def test_tiger_by_hand(tiger_rows, write_rows, honest, kit, tmp_path):
         *tiger_rows(3, (8, 5, 2), (1, 2, 3)),
         *tiger_rows(3, (8, 2, 5), (1, 2, 3)),
         *tiger_rows(4, (1, 3, 5, 7), (4, 3, 2, 1)),
-        *list(tiger_rows(4, (1, 3, 5, 7), (4, 3, 2, 1)))[:5],
+        *list(tiger_rows(4, (3, 1, 5, 7), (4, 3, 2, 1)))[:5],
     ]
     assert len(rows) == 22
     result, loaded = kit.evaluate(REWARD_MODEL_BENCHMARKS["tiger"], write_rows(rows), tmp_path / "run", honest)
@@ -229,7 +230,7 @@ def test_tiger_by_hand(tiger_rows, write_rows, honest, kit, tmp_path):
         "3-way": pytest.approx(1 / 2),
         "3-way, single comparisons": pytest.approx(5 / 6),
         "4-way": 1.0,
-        "4-way, single comparisons": 1.0,
+        "4-way, single comparisons": pytest.approx(10 / 11),
     }
 
 

@@ -232,6 +232,15 @@ def test_another_judge_is_refused_where_judgements_are_missing(editr1, pairs, ho
     assert "holds judgements of another judge (fingerprint, judge differ)" in outcome.err
 
 
+def test_a_run_inside_the_data_is_not_read_as_data(editr1, pairs, honest):
+    folder = pairs(3).parent
+    editr1.judge = honest
+    for _ in range(2):
+        outcome = editr1(*RM[:-3], "--out", folder / "run", "--data", folder)
+        assert (outcome.code, "left out" in outcome.err) == (0, False)
+    assert "0 new judgements, 6 from before" in outcome.err
+
+
 def test_a_higher_limit_goes_on(editr1, pairs, honest):
     editr1.judge = honest
     assert "4 new" in editr1(*RM, pairs(5), "--limit", 2).err
@@ -270,6 +279,7 @@ def test_published_figures_are_marked_as_published(editr1, kit, honest, write_ro
     assert "78.2 %" in outcome.out
     names = {p["name"] for p in result_of("run")["published"]}
     assert "Edit-R1 RRM 7B, SFT + GCPO" in names
+    assert "only 1 of 13 tasks: no official figure" in outcome.out
 
 
 def test_non_commercial_data_is_warned_of(editr1, tmp_path):

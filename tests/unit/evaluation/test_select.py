@@ -126,7 +126,7 @@ def worth(edits):
 
 
 def test_a_selected_tenth_is_worth_more_than_a_random_one_by_two_points(thousand):
-    """Of 1,000 sticker edits with a mean utility near 6.5 of 10, the tenth that the judge likes best is worth 2 more."""
+    """Of 1,000 sticker edits with a mean utility near 6.5, the tenth that the judge likes best is worth 2 more."""
     chosen = [s.judged for s in select(thousand, Rules(top=0.1)) if s.kept]
     random = Random(1).sample(thousand, 100)
     assert len(chosen) == 100

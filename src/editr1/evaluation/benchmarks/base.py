@@ -88,6 +88,7 @@ class Benchmark:
         official: the figures of the official protocol, by name.
         published: others' figures, by the names that `official` uses.
         protocol: the official protocol in a sentence or two.
+        tasks: how many there are, where the official figure is a mean over tasks.
         under: of a local folder, which files to take if there are several sets in it.
         rows: opens the table, where it is not one of rows.
     """
@@ -101,6 +102,7 @@ class Benchmark:
     protocol: str
     hub: HubSource | None = None
     published: tuple[Published, ...] = ()
+    tasks: int = 0
     under: str = ""
     rows: Callable[[str], tuple[Table, Iterable[Row]]] | None = None
 

@@ -77,6 +77,7 @@ BENCHMARK = Benchmark(
     protocol="edited resized to the source's size, each picture scored once, right only if the preferred one scores "
     "strictly higher; mean per task, then over 13 tasks; per dimension",
     hub=HubSource("EditScore/EditReward-Bench", split="train"),
+    tasks=len(TASKS),
     published=(
         Published("Qwen2.5-VL-7B", {"overall": 0.432}),
         Published("EditScore-7B", {"overall": 0.659}),

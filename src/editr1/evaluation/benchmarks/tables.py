@@ -86,7 +86,7 @@ def open_table(data: str, hub: HubSource | None, under: str = "") -> Table:
             raise DataError(f"{path} is none of {', '.join(_SUFFIXES)}: name such a file, or a folder of them")
         return Table(str(path), None, (path,))
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix in _READERS and not _hidden(p, path))
+        files = sorted(p for p in path.rglob("*") if p.suffix in _READERS and not _hidden(p, path) and not _of_run(p))
         if not files:
             raise DataError(f"{path} holds no table: looked for {', '.join(_SUFFIXES)} in it and below")
         chosen = [p for p in files if under in p.relative_to(path).as_posix()]
@@ -99,6 +99,11 @@ def open_table(data: str, hub: HubSource | None, under: str = "") -> Table:
 
 def _hidden(path: Path, root: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def _of_run(path: Path) -> bool:
+    """Whether a file belongs to the run directory of an evaluation, which may lie inside the data's folder."""
+    return (path.parent / "judgements.jsonl").exists()
 
 
 def _parquet(path: Path) -> Iterator[Row]:
