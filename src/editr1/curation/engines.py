@@ -58,6 +58,7 @@ def run_shard(workshop: Workshop, task: ShardTask) -> None:
     }
     rows = map(shards.to_row, done.result.records)
     shards.write_table(Path(task.out), shards.COLUMNS[task.stage], rows, meta)
+    workshop.note_written(task.stage, Path(task.out))
     if task.stage == "edit":
         workshop.kept_edits(task.name).clear()
 

@@ -22,7 +22,8 @@ from editr1.judges.base import ChatReply, ChatRequest, Judge, OnReply, ReplyStat
 from editr1.types import Usage
 
 GONE_AFTER = 8
-"""So many errors in a row at the end of a batch mean that the judge is gone: the run stops, and can be continued."""
+"""So many errors in a row, with none but errors to follow in their batch, mean that the judge is gone: the run stops,
+and can be continued."""
 
 
 @dataclass(slots=True)
@@ -78,6 +79,28 @@ class Spent:
         return cls(**{**data, "statuses": Counter(data["statuses"])})
 
 
+@dataclass(slots=True)
+class Streak:
+    """A judge's errors since it last answered, and the files of finished work that hold some of them.
+
+    If the judge turns out to be gone, that work is not finished after all.
+    """
+
+    errors: list[str] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+
+    def end(self) -> None:
+        """The judge answered: what it failed at before stays failed."""
+        self.errors.clear()
+        self.files.clear()
+
+    def undo(self) -> None:
+        """The judge is gone: remove the work that it failed."""
+        for file in self.files:
+            file.unlink(missing_ok=True)
+        self.end()
+
+
 class JournaledJudge:
     """Answers what the journal holds, and asks `judge` the rest.
 
@@ -88,14 +111,23 @@ class JournaledJudge:
         judge: answers what is not in the journal.
         path: of the journal; made when the first reply comes.
         forget: statuses that are asked again though the journal has them.
+        streak: the judge's errors since it last answered; share it between journals of one judge.
     """
 
-    def __init__(self, judge: Judge, path: Path, *, forget: frozenset[ReplyStatus] = frozenset()) -> None:
+    def __init__(
+        self,
+        judge: Judge,
+        path: Path,
+        *,
+        forget: frozenset[ReplyStatus] = frozenset(),
+        streak: Streak | None = None,
+    ) -> None:
         self.judge = judge
         self.name = judge.name
         self.fingerprint = judge.fingerprint
         self.path = path
         self.spent = Spent()
+        self.streak = streak or Streak()
         self._known = {key: reply for key, reply in _read(path).items() if reply.status not in forget}
 
     def chat(self, requests: Sequence[ChatRequest], *, on_reply: OnReply | None = None) -> list[ChatReply]:
@@ -127,7 +159,7 @@ class JournaledJudge:
             return
         keys = list(waiting)
         seen: set[int] = set()
-        errors: list[str] = []
+        errors = self.streak.errors
         with _Appender(self.path) as file:
 
             def take(number: int, reply: ChatReply) -> None:
@@ -138,7 +170,7 @@ class JournaledJudge:
                 if reply.status is ReplyStatus.ERROR:
                     errors.append(reply.error or "no reason given")
                 else:
-                    errors.clear()
+                    self.streak.end()
                     file.write(_entry(key, reply))
                     self._known[key] = reply
                 self.spent.add(reply, asked=True)
@@ -149,9 +181,10 @@ class JournaledJudge:
             for number, reply in enumerate(answers):  # for judges that do not stream
                 take(number, reply)
         if len(errors) >= GONE_AFTER:
+            last = errors[-1]
+            self.streak.undo()
             raise JudgeError(
-                f"{self.name} stopped answering ({errors[-1]}): "
-                "what it answered is kept, run the command again to go on"
+                f"{self.name} stopped answering ({last}): what it answered is kept, run the command again to go on"
             )
 
     def _key(self, request: ChatRequest) -> str:

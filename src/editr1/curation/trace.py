@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
@@ -67,9 +68,7 @@ def trace(edits: Sequence[Edit], *, judges: Sequence[Judge], ways: Ways, fingerp
     Raises:
         JudgeError: if a judge cannot work; the others finish first.
     """
-    pictures = Pictures()
-    with ThreadPoolExecutor(max(len(judges), 1), thread_name_prefix="editr1-pool") as pool:
-        by_judge = list(pool.map(partial(_traces_of, edits=edits, ways=ways, pictures=pictures), judges))
+    by_judge = _side_by_side(edits, judges, ways)
     result: StageResult[Traced] = StageResult()
     for number, edit in enumerate(edits):
         traces = tuple(t for of_judge in by_judge for t in of_judge[number])
@@ -91,13 +90,40 @@ def failure_kind(verdict: EditVerdict) -> str:
     return verdict.status.value
 
 
-def _traces_of(judge: Judge, *, edits: Sequence[Edit], ways: Ways, pictures: Pictures) -> list[list[Trace]]:
+def _side_by_side(edits: Sequence[Edit], judges: Sequence[Judge], ways: Ways) -> list[list[list[Trace]]]:
+    """Each judge's traces of each edit, every judge in a thread of its own.
+
+    A judge that breaks down does not stop the others; an interrupt does, at their next answer.
+    """
+    pictures, stop = Pictures(), threading.Event()
+
+    def check(index: int, outcome: Outcome[EditVerdict]) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(max(len(judges), 1), thread_name_prefix="editr1-pool") as pool:
+        under_way = [pool.submit(_traces_of, judge, edits, ways, pictures, check) for judge in judges]
+        try:
+            wait(under_way)
+        except BaseException:
+            stop.set()
+            raise
+    return [future.result() for future in under_way]
+
+
+def _traces_of(
+    judge: Judge,
+    edits: Sequence[Edit],
+    ways: Ways,
+    pictures: Pictures,
+    on_outcome: Callable[[int, Outcome[EditVerdict]], None],
+) -> list[list[Trace]]:
     """One judge's traces of each edit."""
     templates = {name: vary(ways.template, name, text) for name, text in ways.variants.items()}
     traces: list[list[Trace]] = []
     for some in in_memory_sized(edits, lambda edit: edit):
         asks = [a for edit in some for a in _asks(edit, ways, templates, pictures)]
-        outcomes = iter(ask(judge, asks, max_tries=ways.max_tries))
+        outcomes = iter(ask(judge, asks, max_tries=ways.max_tries, on_outcome=on_outcome))
         for edit in some:
             traces.append(
                 [

@@ -14,7 +14,7 @@ from editr1.curation.choose import choose_traces
 from editr1.curation.decompose import decompose
 from editr1.curation.edit import Editor, KeptEdits, edit
 from editr1.curation.editors import DiffusersEditor, FolderEditor, ServerEditor
-from editr1.curation.journal import JournaledJudge, Spent
+from editr1.curation.journal import JournaledJudge, Spent, Streak
 from editr1.curation.prompts import load_prompt, load_variants
 from editr1.curation.recipe import CurationJudge, CurationRecipe, EditorRecipe
 from editr1.curation.records import Context, StageResult, content_id
@@ -66,6 +66,7 @@ class Workshop:
         self.build = build or build_curation_judge
         self.forget = frozenset({ReplyStatus.TIMEOUT}) if retry_failed else frozenset()
         self._judges: dict[tuple[str, str], Judge] = {}
+        self._streaks: dict[str, Streak] = {}
         self.template: PromptTemplate = load_template(recipe.template)
         self.select_prompt = load_prompt("select", recipe.select.prompt)
         self.verify_prompt = load_prompt("verify", recipe.verify.prompt)
@@ -196,6 +197,13 @@ class Workshop:
             spent[judge.name] += judge.spent
         return Done(result, spent)
 
+    def note_written(self, stage: str, file: Path) -> None:
+        """Remember a stage's file for as long as one of its judges may turn out to have been gone."""
+        for _, judge in self.judges(stage):
+            streak = self._streaks.get(judge.fingerprint)
+            if streak is not None and streak.errors:
+                streak.files.append(file)
+
     def kept_edits(self, name: str, former: Sequence[Path] = ()) -> KeptEdits:
         """Finished edits of a shard."""
 
@@ -212,7 +220,9 @@ class Workshop:
                 raise ConfigError(f"the judge {judge.name!r} is named twice for {stage}: raise 'samples' instead")
             plain = re.sub(r"[^\w.-]+", "_", judge.name)[:60]
             file = f"{plain}-{content_id(judge.fingerprint)[:8]}.jsonl"
-            judges.append(JournaledJudge(judge, self.journals / stage / name / file, forget=self.forget))
+            streak = self._streaks.setdefault(judge.fingerprint, Streak())
+            path = self.journals / stage / name / file
+            judges.append(JournaledJudge(judge, path, forget=self.forget, streak=streak))
         return judges
 
     def _decompose(self, records: Sequence[Any], judges: Sequence[Judge], name: str, former: Any) -> StageResult[Any]:
