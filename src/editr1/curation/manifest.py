@@ -10,7 +10,6 @@ from typing import Any
 from editr1.curation.journal import Spent
 from editr1.curation.recipe import CurationRecipe
 from editr1.curation.workshop import STAGES, Workshop
-from editr1.rundir import describe_environment
 
 
 @dataclass(slots=True)
@@ -77,7 +76,7 @@ def summarize(stage: str, metas: Iterable[Mapping[str, Any]]) -> StageSummary:
 def manifest(
     recipe: CurationRecipe, workshop: Workshop, stages: Mapping[str, StageSummary], rows: Mapping[str, int]
 ) -> dict[str, Any]:
-    """The content of `manifest.json`."""
+    """The content of `manifest.json`; code revision, packages and machine are in `environment.json` beside it."""
     data: dict[str, Any] = {
         "name": recipe.name,
         "seed": recipe.seed,
@@ -97,7 +96,6 @@ def manifest(
         data[stage] = entry
     data["edit"]["editors"] = {editor.name: editor.fingerprint for editor, _ in workshop.editors}
     data["cost"] = round(total, 4)
-    data["environment"] = describe_environment({"curation": recipe.seed})
     return data
 
 

@@ -89,6 +89,7 @@ class Curation:
             ConfigError, DataError, MissingExtraError: if the recipe cannot be carried out.
             JudgeError, ModelError: if a judge or editor cannot work; the same run goes on from there.
         """
+        self.workshop.check()
         RunDir.create(
             self.folder, self.recipe.model_dump(mode="json"), seeds={"curation": self.recipe.seed}, resume=True
         )

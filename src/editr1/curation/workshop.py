@@ -23,7 +23,7 @@ from editr1.curation.stickers import StickerContexts, StickerEditor, StickerInde
 from editr1.curation.trace import Ways, trace
 from editr1.curation.verify import verify
 from editr1.datasets.contexts import SOURCES, ContextSource
-from editr1.errors import ConfigError
+from editr1.errors import ConfigError, DataError
 from editr1.judges.base import Judge, ReplyStatus, Sampling
 from editr1.judges.build import build_judge
 from editr1.verifier.modes import mode_template
@@ -122,6 +122,27 @@ class Workshop:
         elif stage == "trace":
             settings = recipe.trace.judges
         return [(s, self.judge(s, stage)) for s in settings]
+
+    def check(self) -> None:
+        """Find what is wrong with the recipe before work begins; models that run in this process are not loaded.
+
+        Raises:
+            ConfigError, DataError, JudgeError: for a source, judge, editor or mode that cannot be had.
+        """
+        if not len(self.source):
+            raise DataError(f"{self.source.name} holds no contexts")
+        recipe = self.recipe
+        judges = [("decompose", recipe.decompose.judge), ("verify", recipe.verify.judge)]
+        judges += [("trace", settings) for settings in recipe.trace.judges]
+        judges += [("select", recipe.select.judge)] if recipe.select.hard else []
+        for role, settings in judges:
+            if settings.simulated is not None or settings.resolved_kind == "openai":
+                self.judge(settings, role)
+        if len(set(recipe.trace.judges)) < len(recipe.trace.judges):
+            raise ConfigError("a judge is named twice for the pool: raise 'trace.samples' instead")
+        for mode in recipe.export.modes:
+            mode_template(self.template, mode)
+        _ = self.editors
 
     def fingerprint(self, stage: str) -> str:
         """A hash of everything of the recipe that the stage's records depend on, the stages before left out."""

@@ -28,6 +28,9 @@ INSTRUCTION_COLUMNS = ("instruction", "prompt", "edit_prompt", "instruct_prompt"
 KIND_COLUMNS = ("kind", "task_type", "edit_type")
 
 
+_KINDS = frozenset(kind.value for kind in EditKind)
+
+
 @dataclass(frozen=True, slots=True)
 class ContextRow:
     """A picture and what is to be done with it.
@@ -132,7 +135,7 @@ class FileContexts:
             source, name = self._picture(found.source)
         except DataError as exc:
             return BadRow(where, str(exc))
-        kind = found.kind if found.kind in EditKind else None
+        kind = found.kind if found.kind in _KINDS else None
         return ContextRow(
             position=position,
             where=where,

@@ -67,6 +67,12 @@ class Make:
         return Traced(f"t{number}", self.edit(number), traces)
 
 
+@pytest.fixture(autouse=True)
+def quick_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking up every installed package takes longer than a whole small run."""
+    monkeypatch.setattr("editr1.rundir.describe_environment", lambda seeds=None: {"seeds": seeds})
+
+
 @pytest.fixture
 def make() -> Make:
     return Make()
