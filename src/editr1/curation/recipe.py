@@ -28,12 +28,13 @@ class SourceRecipe(Recipe):
     """Where contexts come from.
 
     Attributes:
-        kind: "stickers", or a format of `editr1.datasets.contexts`: "imgedit", "folder", "table".
+        kind: "stickers", or a format of `editr1.datasets.contexts`: "imgedit", "folder", "editreward-data",
+            "table".
         path: of files.
         split, count: of stickers: a name, and how many tasks there are to draw from.
     """
 
-    kind: Literal["stickers", "imgedit", "folder", "table"] = "stickers"
+    kind: Literal["stickers", "imgedit", "folder", "editreward-data", "table"] = "stickers"
     path: str | None = None
     split: str = "curate"
     count: PositiveInt = 1000

@@ -114,7 +114,7 @@ class Curation:
             done_file.unlink(missing_ok=True)
             self._plan(fingerprint, plan_file)
         data = json.loads(plan_file.read_text(encoding="utf-8"))
-        if not done_file.is_file():
+        if not _all_there(done_file):
             picks = [Pick(**pick) for pick in data["picks"]]
             names = [path.name for path in self._write_contexts(picks, fingerprint)]
             write_json(done_file, {"files": names})
@@ -226,6 +226,14 @@ class Curation:
         )
         write_atomic(self.folder / "rejects.jsonl", "".join(f"{line}\n" for line in lines))
         write_atomic(result.folder / "README.md", card(self.recipe, self.workshop, result.stages, result.rows))
+
+
+def _all_there(done_file: Path) -> bool:
+    """Whether the selected contexts are written, and nobody has removed any since."""
+    if not done_file.is_file():
+        return False
+    names = json.loads(done_file.read_text(encoding="utf-8"))["files"]
+    return all((done_file.parent / name).is_file() for name in names)
 
 
 def _may_be_better(meta: dict[str, Any]) -> bool:

@@ -103,12 +103,18 @@ def read_meta(path: Path) -> dict[str, Any]:
 
 
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """All rows of a file."""
+    """All rows of a file.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
     from pyarrow import parquet
 
-    rows: list[dict[str, Any]] = parquet.read_table(
-        path, columns=None if columns is None else list(columns)
-    ).to_pylist()
+    try:
+        table = parquet.read_table(path, columns=None if columns is None else list(columns))
+    except (OSError, ValueError) as exc:
+        raise DataError(f"{path} cannot be read: {str(exc).splitlines()[0]}; delete it to have it made anew") from exc
+    rows: list[dict[str, Any]] = table.to_pylist()
     return rows
 
 

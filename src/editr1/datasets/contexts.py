@@ -3,6 +3,7 @@
     imgedit   a folder of ImgEdit (PKU-YuanGroup): `Parquet/*.parquet` with {"input_images", "output_images", "prompt"}
               and the pictures of its archives, unpacked. Of a dialogue of several turns the first is taken.
     folder    `images/` and `train_metadata.jsonl`, each line {"prompt", "image", "requirement"}
+    editreward-data  contexts of TIGER-Lab/EditReward-Data (CC BY-NC 4.0: it warns), from its Parquet files
     table     JSONL or Parquet with a picture and an instruction in each row, under any of the usual names;
               in Parquet the picture may be a path, bytes, or the struct {bytes, path} of `datasets`
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,8 @@ from typing import Any, Protocol
 from editr1.datasets.edits import BadRow
 from editr1.errors import DataError
 from editr1.types import EditKind, ImageLike
+
+EDITREWARD_LICENCE = "TIGER-Lab/EditReward-Data is licensed CC BY-NC 4.0: for non-commercial use only"
 
 SOURCE_COLUMNS = ("source", "source_img", "source_image", "input_image", "image", "src_img")
 INSTRUCTION_COLUMNS = ("instruction", "prompt", "edit_prompt", "instruct_prompt")
@@ -189,9 +193,16 @@ def open_table(path: str | Path) -> FileContexts:
     return FileContexts(path.stem, files, _table_row, [folder, folder / "images"])
 
 
+def open_editreward_data(path: str | Path) -> FileContexts:
+    """The contexts of TIGER-Lab/EditReward-Data: each stands in several rows, and the duplicates are quarantined."""
+    warnings.warn(EDITREWARD_LICENCE, stacklevel=2)
+    return open_table(path)
+
+
 SOURCES: dict[str, Callable[[str | Path], FileContexts]] = {
     "imgedit": open_imgedit,
     "folder": open_folder,
+    "editreward-data": open_editreward_data,
     "table": open_table,
 }
 """Ways to open a source, by the name of its format."""

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from editr1.datasets.contexts import EDITREWARD_LICENCE
 from editr1.datasets.edits import BadRow
 from editr1.datasets.integrity import picture_bytes
 from editr1.errors import DataError, ImageError
 from editr1.types import EditTask, PreferencePair
-
-EDITREWARD_LICENCE = "TIGER-Lab/EditReward-Data is licensed CC BY-NC 4.0: for non-commercial use only"
 
 _VOTES = {"leftvote": "left", "rightvote": "right", "tie": "same", "tievote": "same"}
 _COLUMNS = (

@@ -299,12 +299,18 @@ def test_a_judge_that_is_gone_stops_the_run_which_goes_on_later(uninterrupted, t
     assert exported(tmp_path) == exported(uninterrupted["folder"])
 
 
-def test_a_damaged_shard_is_named(uninterrupted, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", ["select", "edit", "choose"])
+def test_a_damaged_shard_is_named_and_a_lost_one_made_anew(uninterrupted, tmp_path: Path, stage: str) -> None:
     shutil.copytree(uninterrupted["folder"], tmp_path, dirs_exist_ok=True)
-    path = next((tmp_path / "work" / "trace").glob("*.parquet"))
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(DataError, match=path.name):
-        Curation(uninterrupted["recipe"], tmp_path).run()
+    path = next((tmp_path / "work" / stage).glob("*.parquet"))
+    path.write_bytes(path.read_bytes()[:-200])
+    calls = Calls()
+    with pytest.raises(DataError, match=f"{path.name} cannot be read.*delete it"):
+        Curation(uninterrupted["recipe"], tmp_path, build=calls.build).run()
+    path.unlink()
+    Curation(uninterrupted["recipe"], tmp_path, build=calls.build).run()
+    assert not calls.counts
+    assert exported(tmp_path) == exported(uninterrupted["folder"])
 
 
 def test_one_shard_is_held_at_a_time(sticker_recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

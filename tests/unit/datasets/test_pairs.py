@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from editr1.datasets.contexts import open_editreward_data
 from editr1.datasets.edits import BadRow
+from editr1.datasets.integrity import CheckedContext, check_contexts
 from editr1.datasets.pairs import read_editreward_data
 from editr1.errors import DataError
 from editr1.types import PreferencePair
@@ -114,3 +116,11 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         list(read_editreward_data(tmp_path))
     with pytest.raises(DataError, match="no Parquet file"):
         read_editreward_data(tmp_path / "nowhere")
+
+
+def test_its_contexts_stand_once_each(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist([row("1"), row("1", left="lime"), row("2")]), tmp_path / "t.parquet")
+    with pytest.warns(UserWarning, match="CC BY-NC"):
+        source = open_editreward_data(tmp_path)
+    checked = list(check_contexts(source.rows()))
+    assert [type(c) for c in checked] == [CheckedContext, BadRow, CheckedContext]
