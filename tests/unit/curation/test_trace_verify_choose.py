@@ -13,7 +13,10 @@ from editr1.curation.trace import Ways, trace
 from editr1.curation.verify import parse_gold, verify
 from editr1.errors import ConfigError, JudgeError, VerdictParseError
 from editr1.judges import ChatReply, ChatRequest, Picture, ReplyStatus, Sampling, ScriptedJudge, Text
+from editr1.stickers.annotators import JUDGES, STRICT, choose_trace
+from editr1.stickers.examples import sample_edit
 from editr1.types import Check, VerdictStatus
+from editr1.verifier.choose import Answered, choose
 from editr1.verifier.template import load_template
 
 COMPACT = load_template("compact")
@@ -224,3 +227,12 @@ def test_an_edit_that_nobody_judged_well_can_be_left_out(make) -> None:
     assert not result.records
     assert [(r.id, r.kind) for r in result.rejects] == [("v0", "inaccurate")]
     assert "33%" in result.rejects[0].detail
+
+
+def test_the_embedded_domain_chooses_by_the_same_rule() -> None:
+    for index in range(25):
+        edit = sample_edit("choose", index)
+        answers = [judge.trace(edit, n) for judge in JUDGES.values() for n in range(2)]
+        gold = [c.met for c in STRICT.trace(edit, 0).checks]
+        seen = [Answered(tuple(c.met for c in a.checks), sum(c.met for c in a.checks), a.score) for a in answers]
+        assert answers[choose(seen, gold)] == choose_trace(edit)
