@@ -7,7 +7,7 @@ function of (split, index), so that a data set is a name and a range.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from PIL import Image
@@ -15,10 +15,12 @@ from PIL import Image
 from editr1.judges.base import Message, Picture, Text
 from editr1.stickers.annotators import choose_trace, describe_changes
 from editr1.stickers.draw import draw
-from editr1.stickers.faults import EDITORS, StickerEdit
+from editr1.stickers.faults import EDITORS, Editor, StickerEdit
 from editr1.stickers.kinds import CELLS, KINDS
 from editr1.stickers.scene import Scene, describe
-from editr1.stickers.tasks import StickerTask, sample_task
+from editr1.stickers.steps import Probe
+from editr1.stickers.tasks import StickerTask, keep_probes, quality_probes, sample_task
+from editr1.types import Category
 from editr1.verifier.render import format_principles, render_decompose, render_score
 from editr1.verifier.template import load_template
 
@@ -39,8 +41,11 @@ def sample_edit(split: str, index: int) -> StickerEdit:
 
 
 def judge_example(split: str, index: int) -> Example:
-    """One edit with the trace chosen from the simulated pool."""
-    edit = sample_edit(split, index)
+    """One edit of the pool of editors with the trace chosen from the pool of judges."""
+    return _judged(sample_edit(split, index))
+
+
+def _judged(edit: StickerEdit) -> Example:
     task = edit.task
     messages = render_score(
         load_template("compact"), draw(task.before), edit.picture(), task.instruction, task.principles
@@ -114,5 +119,53 @@ def verifier_example(split: str, index: int) -> Example:
     return decompose_example(split, index) if index % 7 == 6 else judge_example(split, index)
 
 
-EXAMPLES: dict[str, Callable[[str, int], Example]] = {"describe": describe_example, "verify": verifier_example}
+_CONTRAST = Editor(
+    "contrast",
+    right=0.12,
+    second=0.75,
+    weights={
+        "nothing_happened": 3.0, "wrong_value": 5.0, "half_done": 4.0, "wrong_object": 3.0, "leak": 3.0,
+        "noise": 3.0, "blur": 3.0, "border": 3.0, "oversaturation": 3.0,
+    },
+)  # fmt: skip
+
+
+def contrast_edit(split: str, index: int) -> StickerEdit:
+    """An edit that is mostly wrong, with principles that ask for what went wrong.
+
+    In the pool's edits nine of ten principles are met, and a small model learns to say yes. Here about six of ten are:
+    the Keep and Quality principles are drawn from all that could be asked, the violated ones first.
+    """
+    task = sample_task(split, index)
+    edit = _CONTRAST.edit(task)
+    rng = Random(f"sticker-contrast/{split}/{index}")
+    followed = [p for p in task.probes if p.principle.category is Category.FOLLOW]
+    kept = _violated_first(
+        rng, keep_probes(task.before, task.after, task.touches), edit.scene, rng.choice((2, 3, 3)), 2
+    )
+    sound = _violated_first(rng, quality_probes(), edit.scene, 2, 1)
+    return replace(edit, task=replace(task, probes=(*followed, *kept, *sound)))
+
+
+def _violated_first(rng: Random, probes: list[Probe], seen: Scene, number: int, violated: int) -> list[Probe]:
+    """So many probes in random order, among them up to `violated` that the scene does not meet."""
+    rng.shuffle(probes)
+    unmet = [p for p in probes if not p.test(seen)[0]][:violated]
+    chosen = [*unmet, *(p for p in probes if p not in unmet)][:number]
+    rng.shuffle(chosen)
+    return chosen
+
+
+def contrast_example(split: str, index: int) -> Example:
+    """The second mixture for a verifier: nine mostly wrong edits to judge, then one instruction to decompose."""
+    if index % 10 == 9:
+        return decompose_example(split, index)
+    return _judged(contrast_edit(split, index))
+
+
+EXAMPLES: dict[str, Callable[[str, int], Example]] = {
+    "describe": describe_example,
+    "verify": verifier_example,
+    "contrast": contrast_example,
+}
 """Mixtures by name."""

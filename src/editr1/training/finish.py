@@ -33,7 +33,7 @@ def finish_model(model_folder: Path, recipe: VlmRecipe, run_folder: Path) -> Non
         machine=machine(),
         held_out=figures,
     )
-    if recipe.examples == "verify":
+    if recipe.examples != "describe":
         config = VerifierConfig(max_tokens=320, notice=NOTICE, notice_unless=(SIDE, SIDE))
         config.write(model_folder, load_template("compact"))
 

@@ -14,7 +14,8 @@ class VlmRecipe(Recipe):
 
     Attributes:
         name: of the model, and of its folder.
-        examples: mixture to learn: "describe" makes a base model, "verify" a verifier.
+        examples: mixture to learn: "describe" makes a base model, "verify" a verifier, "contrast" a better one.
+        decision_weight: of the 0/1 of each check in the loss; all other tokens of an answer weigh 1.
         size: of a fresh model; None with a parent.
         parent: name of a shipped model, or a folder, to go on from; None for fresh weights.
         split: whose examples are learnt from; evaluation uses others.
@@ -28,7 +29,7 @@ class VlmRecipe(Recipe):
     """
 
     name: str
-    examples: Literal["describe", "verify"]
+    examples: Literal["describe", "verify", "contrast"]
     size: Literal["small", "large"] | None = None
     parent: str | None = None
     split: str = "train"
@@ -37,6 +38,7 @@ class VlmRecipe(Recipe):
     learning_rate: PositiveFloat = 1.5e-3
     warmup: NonNegativeInt = 100
     weight_decay: NonNegativeFloat = 0.05
+    decision_weight: PositiveFloat = 1.0
     seed: int = 0
     workers: NonNegativeInt = 1
     save_every: PositiveInt = 250

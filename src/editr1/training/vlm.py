@@ -23,7 +23,7 @@ from editr1.judges.names import resolve_model
 from editr1.rundir import RunDir
 from editr1.stickers.examples import EXAMPLES
 from editr1.stickers.kinds import SIDE
-from editr1.stickers.models import MERGE, PATCH, make_model, make_processor, save, train_tokenizer
+from editr1.stickers.models import DECISION_TOKENS, MERGE, PATCH, make_model, make_processor, save, train_tokenizer
 from editr1.training.recipes import VlmRecipe
 from editr1.training.uniform import patchify, uniform_pictures
 from editr1.training.vlm_data import CHUNK, IGNORED, Batch, ChunkedExamples
@@ -51,6 +51,7 @@ def train_vlm(recipe: VlmRecipe, folder: Path, report: Callable[[dict[str, float
             block.compile(dynamic=True)
     optimizers = _optimizers(model, recipe)
     done = _resume(run, model, optimizers)
+    decisions = torch.tensor(processor.tokenizer.convert_tokens_to_ids(DECISION_TOKENS), device=model.device)
     data = ChunkedExamples(
         EXAMPLES[recipe.examples], recipe.split, recipe.batch_size, math.ceil(recipe.steps / CHUNK), processor.tokenizer
     )
@@ -60,7 +61,7 @@ def train_vlm(recipe: VlmRecipe, folder: Path, report: Callable[[dict[str, float
             rate = learning_rate(step, recipe)
             for group in (g for o in optimizers for g in o.param_groups):
                 group["lr"] = rate
-            loss, accuracy = answer_loss(model, batch.to(model.device))
+            loss, accuracy = answer_loss(model, batch.to(model.device), decisions, recipe.decision_weight)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimizer in optimizers:
@@ -79,10 +80,13 @@ def train_vlm(recipe: VlmRecipe, folder: Path, report: Callable[[dict[str, float
     return run.path / "model"
 
 
-def answer_loss(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+def answer_loss(
+    model: Any, batch: Batch, decisions: Tensor | None = None, decision_weight: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Cross-entropy over the answers' tokens, and the share of them that greedy prediction gets right.
 
-    To be called inside `uniform_pictures(model)`.
+    To be called inside `uniform_pictures(model)`. Tokens whose id is among `decisions` weigh `decision_weight` in the
+    mean, all others 1.
     """
     side = SIDE // PATCH
     grid = torch.tensor([[1, side, side]] * len(batch.pictures), device=batch.pictures.device)
@@ -99,7 +103,11 @@ def answer_loss(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         kept = labels != IGNORED
         logits = model.lm_head(hidden[:, :-1][kept])
     targets = labels[kept]
-    loss = F.cross_entropy(logits.float(), targets)
+    losses = F.cross_entropy(logits.float(), targets, reduction="none")
+    weights = torch.ones_like(losses)
+    if decisions is not None:
+        weights[torch.isin(targets, decisions)] = decision_weight
+    loss = (losses * weights).sum() / weights.sum()
     return loss, (logits.argmax(-1) == targets).float().mean()
 
 
