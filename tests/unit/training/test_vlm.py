@@ -72,3 +72,33 @@ def test_recipes_ship_valid_and_need_one_origin():
         load(VlmRecipe, None, ["name=x", "examples=describe"])
     with pytest.raises(ConfigError, match="learning_rate"):
         load(VlmRecipe, None, ["name=x", "examples=describe", "size=small", "learnig_rate=1"])
+
+
+def test_decisions_weigh_more_by_hand(monkeypatch):
+    """Two answer tokens with losses a (a decision) and b, weight 3: the mean is (3 a + b) / 4."""
+    from editr1.training.uniform import uniform_pictures
+    from editr1.training.vlm_data import IGNORED, ChunkedExamples
+
+    tokenizer = vlm.train_tokenizer()
+    model = models.make_model("small", tokenizer).eval()
+    batch = ChunkedExamples(vlm.EXAMPLES["verify"], "weights", 1, 1, tokenizer)[0][0]
+    places = (batch.labels[0] != IGNORED).nonzero().flatten()
+    losses = []
+    with uniform_pictures(model), torch.no_grad():
+        for keep in (places[0], places[1]):
+            labels = torch.full_like(batch.labels, IGNORED)
+            labels[0, keep] = batch.labels[0, keep]
+            losses.append(
+                vlm.answer_loss(model, vlm.Batch(batch.input_ids, labels, batch.positions, batch.pictures))[0]
+            )
+        labels = torch.full_like(batch.labels, IGNORED)
+        labels[0, places[:2]] = batch.labels[0, places[:2]]
+        both = vlm.Batch(batch.input_ids, labels, batch.positions, batch.pictures)
+        first = batch.labels[0, places[:1]]
+        assert first != batch.labels[0, places[1]]
+        weighted = vlm.answer_loss(model, both, first, 3.0)[0]
+    torch.testing.assert_close(weighted, (3 * losses[0] + losses[1]) / 4, atol=1e-3, rtol=1e-3)
+
+
+def test_decision_tokens_are_the_zeros_and_ones():
+    assert sorted(t[12] for t in models.DECISION_TOKENS) == ["0", "0", "1", "1"]
