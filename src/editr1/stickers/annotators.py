@@ -16,6 +16,7 @@ from editr1.stickers.oracle import clean, damage, flaw_cost, utility
 from editr1.stickers.scene import Scene, Sticker, describe, flaws
 from editr1.stickers.tasks import StickerTask
 from editr1.types import Check
+from editr1.verifier.choose import Answered, choose
 from editr1.verifier.render import format_answer
 
 
@@ -217,13 +218,8 @@ def choose_trace(edit: StickerEdit, traces: int = 2, seed: int = 0) -> Simulated
     """
     gold = [c.met for c in STRICT.trace(edit, seed).checks]
     answers = [judge.trace(edit, seed * traces + n) for judge in JUDGES.values() for n in range(traces)]
-
-    def rank(item: tuple[int, SimulatedTrace]) -> tuple[float, float, float, int]:
-        index, answer = item
-        right = sum(c.met == g for c, g in zip(answer.checks, gold, strict=True))
-        return right, sum(c.met for c in answer.checks), answer.score, -index
-
-    return max(enumerate(answers), key=rank)[1]
+    said = [Answered(met := tuple(c.met for c in a.checks), sum(met) / len(met), a.score) for a in answers]
+    return answers[choose(said, gold)]
 
 
 @dataclass(frozen=True, slots=True)
