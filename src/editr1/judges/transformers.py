@@ -170,12 +170,17 @@ class TransformersJudge:
         plain = self._plain(requests)
         with self._lock, _evaluating(self.model):
             if self._fast is not None:
-                for index, reply in enumerate(self._fast.generate(plain, give)):
-                    replies.setdefault(index, reply)
-            else:
-                size = self.batch_size or 8
-                for batch in batches(plain, size):
-                    size = self._answer([(i, plain[i]) for i in batch], size, give)
+                try:
+                    for index, reply in enumerate(self._fast.generate(plain, give)):
+                        replies.setdefault(index, reply)
+                except Exception:
+                    if self.engine == "fast":
+                        raise
+                    _log.exception("the fast engine failed; what is left goes through generate: please report this")
+            left = [index for index in range(len(plain)) if index not in replies]
+            size = self.batch_size or 8
+            for batch in batches([plain[i] for i in left], size):
+                size = self._answer([(left[i], plain[left[i]]) for i in batch], size, give)
         return [replies[index] for index in range(len(requests))]
 
     def _plain(self, requests: Sequence[ChatRequest]) -> list[ChatRequest]:

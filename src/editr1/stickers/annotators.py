@@ -77,8 +77,9 @@ class SimulatedJudge:
         seen = self.perceive(edit, rng)
         checks = []
         for probe in edit.task.probes:
-            met, reason = probe.test(seen)
-            checks.append(Check(probe.principle, met != (rng.random() < self.flips), reason))
+            met, found = probe.test(seen)
+            said = met != (rng.random() < self.flips)
+            checks.append(Check(probe.principle, said, f"{probe.asked}? {found}"))
         return SimulatedTrace(self.name, reasoning(edit.task, seen), tuple(checks), self.score(edit.task, seen, rng))
 
 

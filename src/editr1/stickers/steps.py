@@ -18,25 +18,31 @@ from editr1.types import Category, EditKind, Principle
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A principle whose truth the oracle knows: `test(seen)` gives whether it is met, and what is seen."""
+    """A principle whose truth the oracle knows.
+
+    Attributes:
+        asked: what the answer turns on, in a word or two, e.g. "top" for "Is the star at the top?".
+        test: takes the scene that is seen; gives whether the principle is met, and what is seen, in a few words.
+    """
 
     principle: Principle
+    asked: str
     test: Callable[[Scene], tuple[bool, str]]
 
 
-def follow(question: str, test: Callable[[Scene], tuple[bool, str]]) -> Probe:
+def follow(question: str, asked: str, test: Callable[[Scene], tuple[bool, str]]) -> Probe:
     """A probe of instruction following."""
-    return Probe(Principle(question, Category.FOLLOW), test)
+    return Probe(Principle(question, Category.FOLLOW), asked, test)
 
 
-def keep(question: str, test: Callable[[Scene], tuple[bool, str]]) -> Probe:
+def keep(question: str, asked: str, test: Callable[[Scene], tuple[bool, str]]) -> Probe:
     """A probe of feature preservation."""
-    return Probe(Principle(question, Category.KEEP), test)
+    return Probe(Principle(question, Category.KEEP), asked, test)
 
 
-def quality(question: str, test: Callable[[Scene], tuple[bool, str]]) -> Probe:
+def quality(question: str, asked: str, test: Callable[[Scene], tuple[bool, str]]) -> Probe:
     """A probe of image quality."""
-    return Probe(Principle(question, Category.QUALITY), test)
+    return Probe(Principle(question, Category.QUALITY), asked, test)
 
 
 class Step(Protocol):
@@ -85,14 +91,14 @@ def a(phrase: str) -> str:
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
-def sticker_probe(question: str, kind: str, test: Callable[[Sticker], bool]) -> Probe:
+def sticker_probe(question: str, asked: str, kind: str, test: Callable[[Sticker], bool]) -> Probe:
     """A follow probe on the sticker of one kind; unmet if there is none."""
 
     def run(seen: Scene) -> tuple[bool, str]:
         sticker = seen.find(kind)
         return sticker is not None and test(sticker), look(seen, kind)
 
-    return follow(question, run)
+    return follow(question, asked, run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +131,8 @@ class ChangeBackdrop:
             return seen.backdrop.kind != before.backdrop.kind, f"on {seen.backdrop.kind}"
 
         return (
-            follow(f"Is the background {self.kind}?", on),
-            follow(f"Is the old background of {before.backdrop.kind} gone?", gone),
+            follow(f"Is the background {self.kind}?", self.kind, on),
+            follow(f"Is the old background of {before.backdrop.kind} gone?", f"not {before.backdrop.kind}", gone),
         )
 
 
@@ -159,7 +165,7 @@ class Repaint:
 
     def probes(self, before: Scene) -> tuple[Probe, ...]:
         word = {"gold": "golden", "wood": "wooden", "checker": "checkered"}.get(self.finish, self.finish)
-        return (sticker_probe(f"Is the {self.kind} {word} now?", self.kind, lambda s: s.finish == self.finish),)
+        return (sticker_probe(f"Is the {self.kind} {word} now?", word, self.kind, lambda s: s.finish == self.finish),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +205,10 @@ class Move:
             return now is None or now.cell != old_cell, look(seen, self.kind)
 
         return (
-            sticker_probe(f"Is the {self.kind} at the {self.cell}?", self.kind, lambda s: s.cell == self.cell),
-            follow(f"Has the {self.kind} left the {old_cell}?", left),
+            sticker_probe(
+                f"Is the {self.kind} at the {self.cell}?", self.cell, self.kind, lambda s: s.cell == self.cell
+            ),
+            follow(f"Has the {self.kind} left the {old_cell}?", f"not {old_cell}", left),
         )
 
 
@@ -229,8 +237,8 @@ class Turn:
 
     def probes(self, before: Scene) -> tuple[Probe, ...]:
         if self.mirror:
-            return (sticker_probe(f"Is the {self.kind} flipped?", self.kind, lambda s: s.mirrored),)
-        return (sticker_probe(f"Is the {self.kind} upside down?", self.kind, lambda s: s.turned),)
+            return (sticker_probe(f"Is the {self.kind} flipped?", "flipped", self.kind, lambda s: s.mirrored),)
+        return (sticker_probe(f"Is the {self.kind} upside down?", "upside-down", self.kind, lambda s: s.turned),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,8 +274,19 @@ class Portrait:
     def probes(self, before: Scene) -> tuple[Probe, ...]:
         if self.glasses is not None:
             words = "Does the face wear glasses?" if self.glasses else "Is the face without glasses?"
-            return (sticker_probe(words, "face", lambda s: s.glasses == self.glasses),)
-        return (sticker_probe(f"Is the face {self.expression}?", "face", lambda s: s.expression == self.expression),)
+            return (
+                sticker_probe(
+                    words, "with glasses" if self.glasses else "no glasses", "face", lambda s: s.glasses == self.glasses
+                ),
+            )
+        return (
+            sticker_probe(
+                f"Is the face {self.expression}?",
+                str(self.expression),
+                "face",
+                lambda s: s.expression == self.expression,
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,8 +320,8 @@ class Stylize:
             return seen.style is not None, f"{seen.style or 'plain'} look"
 
         return (
-            follow(f"Is the picture in {self.style} style?", styled),
-            follow("Has the style of the picture changed?", changed),
+            follow(f"Is the picture in {self.style} style?", self.style, styled),
+            follow("Has the style of the picture changed?", "not plain", changed),
         )
 
 
@@ -332,8 +351,8 @@ class SetTone:
             return seen.tone is not None, f"{seen.tone or 'same'} tone"
 
         return (
-            follow(f"Is the picture {self.tone} than before?", toned),
-            follow("Has the tone of the picture changed?", changed),
+            follow(f"Is the picture {self.tone} than before?", self.tone, toned),
+            follow("Has the tone of the picture changed?", "not same", changed),
         )
 
 
@@ -363,8 +382,10 @@ class Add:
     def probes(self, before: Scene) -> tuple[Probe, ...]:
         new = self.sticker
         return (
-            sticker_probe(f"Is there {a(new.phrase())}?", new.kind, lambda s: s.finish == new.finish),
-            sticker_probe(f"Is the new {new.kind} at the {new.cell}?", new.kind, lambda s: s.cell == new.cell),
+            sticker_probe(f"Is there {a(new.phrase())}?", new.phrase(), new.kind, lambda s: s.finish == new.finish),
+            sticker_probe(
+                f"Is the new {new.kind} at the {new.cell}?", new.cell, new.kind, lambda s: s.cell == new.cell
+            ),
         )
 
 
@@ -392,7 +413,7 @@ class Remove:
         def gone(seen: Scene) -> tuple[bool, str]:
             return seen.find(self.kind) is None, look(seen, self.kind)
 
-        return (follow(f"Is the {self.kind} gone?", gone),)
+        return (follow(f"Is the {self.kind} gone?", f"no {self.kind}", gone),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,8 +455,10 @@ class Replace:
             return seen.find(self.kind) is None, look(seen, self.kind)
 
         return (
-            sticker_probe(f"Is there {a(self.new)} at the {cell}?", self.new, lambda s: s.cell == cell),
-            follow(f"Is the {self.kind} gone?", gone),
+            sticker_probe(
+                f"Is there {a(self.new)} at the {cell}?", f"{self.new} {cell}", self.new, lambda s: s.cell == cell
+            ),
+            follow(f"Is the {self.kind} gone?", f"no {self.kind}", gone),
         )
 
 
@@ -474,8 +497,10 @@ class Write:
             return seen.caption is None or seen.caption.word != old, read(seen)
 
         if self.word is None:
-            return (follow("Is the text gone?", right),)
-        probes = [follow(f'Does the text read "{self.word}"?', right)]
+            return (follow("Is the text gone?", "no text", right),)
+        probes = [follow(f'Does the text read "{self.word}"?', f"text {self.word}", right)]
         if before.caption is not None:
-            probes.append(follow(f'Is the old text "{before.caption.word}" gone?', old_gone))
+            probes.append(
+                follow(f'Is the old text "{before.caption.word}" gone?', f"not {before.caption.word}", old_gone)
+            )
         return tuple(probes)

@@ -321,7 +321,7 @@ def _same_place(sticker: Sticker) -> Probe:
         now = seen.find(sticker.kind)
         return now is not None and now.cell == sticker.cell, look(seen, sticker.kind)
 
-    return keep(f"Is the {sticker.kind} still at the {sticker.cell}?", test)
+    return keep(f"Is the {sticker.kind} still at the {sticker.cell}?", sticker.cell, test)
 
 
 def _same_look(sticker: Sticker) -> Probe:
@@ -329,7 +329,7 @@ def _same_look(sticker: Sticker) -> Probe:
         now = seen.find(sticker.kind)
         return now is not None and now.looks_like(sticker), look(seen, sticker.kind)
 
-    return keep(f"Does the {sticker.kind} look the same as before?", test)
+    return keep(f"Does the {sticker.kind} look the same as before?", sticker.phrase(), test)
 
 
 def _same_backdrop(before: Scene) -> Probe:
@@ -339,7 +339,7 @@ def _same_backdrop(before: Scene) -> Probe:
         moved = seen.backdrop.kind == before.backdrop.kind
         return False, f"shifted {seen.backdrop.kind}" if moved else f"on {seen.backdrop.kind}"
 
-    return keep("Is the background unchanged?", test)
+    return keep("Is the background unchanged?", f"same {before.backdrop.kind}", test)
 
 
 def _same_caption(before: Scene) -> Probe:
@@ -349,7 +349,9 @@ def _same_caption(before: Scene) -> Probe:
         now = seen.caption.word if seen.caption else None
         return now == word, f"text {now}" if now else "no text"
 
-    return keep(f'Does the text still read "{word}"?' if word else "Is the picture still without text?", test)
+    if word is None:
+        return keep("Is the picture still without text?", "no text", test)
+    return keep(f'Does the text still read "{word}"?', f"text {word}", test)
 
 
 def _no_filter() -> Probe:
@@ -357,7 +359,7 @@ def _no_filter() -> Probe:
         changed = seen.style or seen.tone
         return changed is None, f"{changed} look" if changed else "same look"
 
-    return keep("Are style and tone of the picture unchanged?", test)
+    return keep("Are style and tone of the picture unchanged?", "same look", test)
 
 
 def _nothing_new(known: set[str]) -> Probe:
@@ -365,17 +367,24 @@ def _nothing_new(known: set[str]) -> Probe:
         extra = [s.kind for s in seen.stickers if s.kind not in known]
         return not extra, f"new {extra[0]}" if extra else "nothing new"
 
-    return keep("Is the picture free of things that nobody asked for?", test)
+    return keep("Is the picture free of things that nobody asked for?", "nothing new", test)
 
 
 def quality_probes() -> list[Probe]:
     """The four questions on technical quality."""
     return [
-        quality("Is the picture free of noise?", lambda s: (not s.noise, "noisy" if s.noise else "no noise")),
-        quality("Is the picture sharp?", lambda s: (not s.blur, "blurred" if s.blur else "sharp")),
-        quality("Is the picture without a frame?", lambda s: (not s.border, "framed" if s.border else "no frame")),
+        quality(
+            "Is the picture free of noise?", "no noise", lambda s: (not s.noise, "noisy" if s.noise else "no noise")
+        ),
+        quality("Is the picture sharp?", "sharp", lambda s: (not s.blur, "blurred" if s.blur else "sharp")),
+        quality(
+            "Is the picture without a frame?",
+            "no frame",
+            lambda s: (not s.border, "framed" if s.border else "no frame"),
+        ),
         quality(
             "Are the colors natural, not oversaturated?",
+            "natural",
             lambda s: (s.saturation == 1.0, "oversaturated" if s.saturation != 1.0 else "natural"),
         ),
     ]

@@ -333,3 +333,24 @@ def test_a_model_in_training_stays_in_training(tiny):
 
 def test_nothing_to_do(tiny):
     assert judge(tiny).chat([]) == []
+
+
+def test_a_failing_fast_engine_loses_nothing(tiny, caplog):
+    asked = [request(c) for c in COLOURS]
+    wanted = judge(tiny).chat(asked)
+
+    class Breaks:
+        def generate(self, requests, on_reply):
+            on_reply(2, wanted[2])
+            raise RuntimeError("a fault of the engine's own")
+
+    fast, seen = judge(tiny, engine="auto"), []
+    fast._fast = Breaks()
+    replies = fast.chat(asked, on_reply=lambda index, reply: seen.append(index))
+    assert [r.text for r in replies] == [r.text for r in wanted]
+    assert sorted(seen) == list(range(len(asked)))
+    assert "the fast engine failed" in caplog.text
+    strict = judge(tiny, engine="fast")
+    strict._fast = Breaks()
+    with pytest.raises(RuntimeError, match="own"):
+        strict.chat(asked)

@@ -10,7 +10,7 @@ import torch
 from fast_helpers import Tiny, chat, context, picture
 
 from editr1.errors import ModelError
-from editr1.judges.base import ChatReply, ChatRequest, ReplyStatus, Sampling
+from editr1.judges.base import ChatReply, ChatRequest, Message, ReplyStatus, Sampling, Text
 from editr1.judges.fast import FastEngine, supports, why_unsupported
 from editr1.judges.fast import runner as runner_module
 
@@ -54,6 +54,17 @@ def test_a_chat_that_cannot_be_tokenised_fails_alone(tiny: Tiny) -> None:
     assert [reply.status is ReplyStatus.ERROR for reply in replies] == [False, True, True, False]
     assert "placeholder" in (replies[1].error or "")
     assert "4000x8" in (replies[2].error or "")
+
+
+def test_rows_that_share_nothing_may_outlast_those_that_do(tiny: Tiny) -> None:
+    """Two edits of one context end after two tokens; a chat that begins otherwise goes on alone, and is not harmed."""
+    short = context(0, 2, max_tokens=2)
+    alone = ChatRequest((Message("user", (Text("quite another beginning"),)),), Sampling(max_tokens=12))
+    replies = FastEngine(tiny.model, tiny.processor).generate([*short, alone])
+    assert [r.usage.completion_tokens for r in replies[:2]] == [2, 2]
+    tokens = tiny.generate(alone)
+    assert len(tokens) > 2
+    assert replies[2].text == tiny.processor.tokenizer.decode(tokens, skip_special_tokens=True)
 
 
 def test_no_requests(tiny: Tiny) -> None:

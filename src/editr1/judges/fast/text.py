@@ -177,7 +177,9 @@ class Decoder:
         owners = [self.places.owners[row] for row in rows]
         if self.prefixes:
             left = sorted(set(owners))
-            if len(left) < len(self.prefixes.lengths):
+            if not any(self.prefixes.lengths[owner] for owner in left):
+                self.prefixes = None  # only rows that share nothing are left
+            elif len(left) < len(self.prefixes.lengths):
                 self.prefixes = self.prefixes.take(left)
                 owners = [left.index(owner) for owner in owners]
         self.cache.keep(rows)
