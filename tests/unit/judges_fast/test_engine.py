@@ -57,14 +57,16 @@ def test_a_chat_that_cannot_be_tokenised_fails_alone(tiny: Tiny) -> None:
 
 
 def test_rows_that_share_nothing_may_outlast_those_that_do(tiny: Tiny) -> None:
-    """Two edits of one context end after two tokens; a chat that begins otherwise goes on alone, and is not harmed."""
-    short = context(0, 2, max_tokens=2)
-    alone = ChatRequest((Message("user", (Text("quite another beginning"),)),), Sampling(max_tokens=12))
-    replies = FastEngine(tiny.model, tiny.processor).generate([*short, alone])
-    assert [r.usage.completion_tokens for r in replies[:2]] == [2, 2]
+    """Edits of shared contexts end after two tokens; a chat that begins otherwise goes on alone, and is not harmed."""
+    short = [*context(0, 2, max_tokens=2), *context(1, 2, max_tokens=2)]
+    alone = ChatRequest((Message("user", (Text("quite another beginning " * 40),)),), Sampling(max_tokens=12))
     tokens = tiny.generate(alone)
     assert len(tokens) > 2
-    assert replies[2].text == tiny.processor.tokenizer.decode(tokens, skip_special_tokens=True)
+    wanted = tiny.processor.tokenizer.decode(tokens, skip_special_tokens=True)
+    for place in range(5):
+        replies = FastEngine(tiny.model, tiny.processor).generate([*short[:place], alone, *short[place:]])
+        assert replies[place].text == wanted
+        assert [r.usage.completion_tokens for r in replies if r is not replies[place]] == [2] * 4
 
 
 def test_no_requests(tiny: Tiny) -> None:

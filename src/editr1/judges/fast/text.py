@@ -178,7 +178,7 @@ class Decoder:
         if self.prefixes:
             left = sorted(set(owners))
             if not any(self.prefixes.lengths[owner] for owner in left):
-                self.prefixes = None  # only rows that share nothing are left
+                self.prefixes, owners = None, [0] * len(rows)  # only rows that share nothing are left
             elif len(left) < len(self.prefixes.lengths):
                 self.prefixes = self.prefixes.take(left)
                 owners = [left.index(owner) for owner in owners]
