@@ -25,18 +25,18 @@ def editr1(*arguments, cwd):
     )
 
 
-def test_it_is_better_than_saying_yes_to_everything(verifier):
-    """Yes to everything has a balanced accuracy of one half. What it has to reach stands in the slow test below."""
+def test_it_agrees_with_the_oracle_on_fresh_edits(verifier):
+    """A small sample of the measurement in docs/results; the bounds leave room for its spread."""
     result = evaluate_edits(verifier, 88, split="e2e")
-    assert result.parsed.value >= 0.9
-    assert result.balanced["All"].low > 0.5
-    assert result.rank_correlation > 0
+    assert result.accuracy.value >= 0.85
+    assert result.balanced["All"].value >= 0.75
+    assert result.parsed.value >= 0.97
 
 
-def test_right_edits_score_above_unchanged_and_wrong_pictures_in_the_mean(verifier):
-    means = evaluate_probes(verifier, 33, split="e2e-probes").mean_scores
-    assert means["right"] > means["unchanged"] + 1
-    assert means["right"] > means["wrong"] + 1
+def test_it_orders_right_unchanged_and_wrong(verifier):
+    result = evaluate_probes(verifier, 33, split="e2e-probes")
+    assert result.ordered.value >= 0.85
+    assert result.mean_scores["right"] > 8 > 2 > result.mean_scores["unchanged"]
 
 
 def test_scores_do_not_depend_on_batch_mates_or_order(verifier):
@@ -59,6 +59,7 @@ def test_it_splits_instructions_itself(verifier):
     verdict = verifier.score(picture, picture, task.instruction, id="same")
     assert verdict.status is VerdictStatus.OK, verdict.error
     assert [c.principle for c in verdict.checks] == list(principles)
+    assert verdict.score < 3, "nothing was done"
 
 
 def test_several_passes_give_spread_and_agreement():
