@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from random import Random
 
+from editr1.stickers.compare import reasoning
 from editr1.stickers.faults import StickerEdit
 from editr1.stickers.kinds import KINDS
 from editr1.stickers.oracle import clean, damage, flaw_cost, utility
-from editr1.stickers.scene import Scene, Sticker, describe, flaws
+from editr1.stickers.scene import Scene, Sticker
 from editr1.stickers.tasks import StickerTask
 from editr1.types import Check
 from editr1.verifier.choose import Answered, choose
@@ -45,7 +46,7 @@ class SimulatedJudge:
     flips: float = 0.0
     severity: float = 1.0
     score_noise: float = 0.0
-    step: float = 0.5
+    step: float = 0.1
 
     def perceive(self, edit: StickerEdit, rng: Random) -> Scene:
         """What it believes to see in the edited picture."""
@@ -80,7 +81,12 @@ class SimulatedJudge:
             met, found = probe.test(seen)
             said = met != (rng.random() < self.flips)
             checks.append(Check(probe.principle, said, f"{probe.asked}? {found}"))
-        return SimulatedTrace(self.name, reasoning(edit.task, seen), tuple(checks), self.score(edit.task, seen, rng))
+        return SimulatedTrace(
+            self.name,
+            reasoning(edit.task.before, seen, edit.task.known),
+            tuple(checks),
+            self.score(edit.task, seen, rng),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,37 +101,6 @@ class SimulatedTrace:
     def text(self, echo_question: bool = False) -> str:
         """The whole answer, as `parse_verdict` reads it."""
         return format_answer(self.reasoning, self.checks, self.score, echo_question=echo_question)
-
-
-def reasoning(task: StickerTask, seen: Scene) -> str:
-    """What is where before and after, then what changed. Perception first: a small model learns it far better so."""
-    changes = "; ".join(describe_changes(task.before, seen)) or "nothing"
-    return f"Before: {describe(task.before)}\nAfter: {describe(seen)}\nChanged: {changes}."
-
-
-def describe_changes(before: Scene, after: Scene) -> list[str]:
-    """The differences between two scenes, in words, in a fixed order."""
-    changes = []
-    for old in before.stickers:
-        now = after.find(old.kind)
-        if now is None:
-            changes.append(f"{old.kind} gone")
-            continue
-        if after.colors_show and not now.looks_like(old):
-            changes.append(f"{old.kind} now {now.phrase()}")
-        if now.cell != old.cell:
-            changes.append(f"{old.kind} moved to {now.cell}")
-        elif now.center != old.center:
-            changes.append(f"{old.kind} nudged")
-    changes += [f"new {s.phrase(after.colors_show)} {s.cell}" for s in after.stickers if before.find(s.kind) is None]
-    if after.backdrop.kind != before.backdrop.kind:
-        changes.append(f"background now {after.backdrop.kind}")
-    elif after.backdrop != before.backdrop:
-        changes.append("background shifted")
-    if after.caption != before.caption:
-        changes.append(f"text now {after.caption.word}" if after.caption else "text gone")
-    changes += [word for word in (after.style, after.tone) if word]
-    return changes + flaws(after)
 
 
 def _forgive_drift(task: StickerTask, seen: Scene) -> Scene:
@@ -156,48 +131,48 @@ JUDGES: dict[str, SimulatedJudge] = {
     for j in (
         SimulatedJudge(
             "lenient",
-            overlooks_flaws=0.25,
-            overlooks_drift=0.25,
-            overlooks_bystanders=0.15,
-            sees_what_was_asked=0.15,
-            hallucinates=0.01,
+            overlooks_flaws=0.08,
+            overlooks_drift=0.08,
+            overlooks_bystanders=0.05,
+            sees_what_was_asked=0.05,
+            hallucinates=0.005,
             flips=0.02,
             severity=0.7,
-            score_noise=0.5,
+            score_noise=0.2,
         ),
         SimulatedJudge(
             "hasty",
-            overlooks_flaws=0.10,
-            overlooks_drift=0.15,
-            overlooks_bystanders=0.25,
-            sees_what_was_asked=0.08,
-            hallucinates=0.03,
+            overlooks_flaws=0.03,
+            overlooks_drift=0.05,
+            overlooks_bystanders=0.08,
+            sees_what_was_asked=0.03,
+            hallucinates=0.01,
             flips=0.04,
             severity=1.0,
-            score_noise=0.7,
-            step=1.0,
+            score_noise=0.4,
+            step=0.5,
         ),
         SimulatedJudge(
             "keen",
-            overlooks_flaws=0.08,
-            overlooks_drift=0.08,
-            overlooks_bystanders=0.06,
-            sees_what_was_asked=0.05,
-            hallucinates=0.02,
+            overlooks_flaws=0.025,
+            overlooks_drift=0.025,
+            overlooks_bystanders=0.02,
+            sees_what_was_asked=0.015,
+            hallucinates=0.005,
             flips=0.015,
             severity=1.1,
-            score_noise=0.3,
+            score_noise=0.1,
         ),
         SimulatedJudge(
             "picky",
-            overlooks_flaws=0.03,
-            overlooks_drift=0.12,
-            overlooks_bystanders=0.10,
-            sees_what_was_asked=0.02,
-            hallucinates=0.06,
+            overlooks_flaws=0.01,
+            overlooks_drift=0.04,
+            overlooks_bystanders=0.03,
+            sees_what_was_asked=0.005,
+            hallucinates=0.02,
             flips=0.02,
             severity=1.5,
-            score_noise=0.4,
+            score_noise=0.2,
         ),
     )
 }

@@ -39,10 +39,9 @@ processor = AutoProcessor.from_pretrained("path/to/{name}")
 """
 
 _WHAT = {
-    "verify": "A first embedded verifier of editr1, which says yes too often: the one that ships goes on from it.",
     "describe": "A small vision-language model that describes sticker pictures. It is the base that the embedded "
     "verifiers of editr1 are fine-tuned from; it cannot judge edits.",
-    "contrast": "The embedded verifier of editr1: it judges edits of sticker pictures, principle by principle, with a "
+    "verify": "The embedded verifier of editr1: it judges edits of sticker pictures, principle by principle, with a "
     "score from 0 to 10, and splits instructions into principles.",
 }
 

@@ -13,12 +13,13 @@ from random import Random
 from PIL import Image
 
 from editr1.judges.base import Message, Picture, Text
-from editr1.stickers.annotators import choose_trace, describe_changes
+from editr1.stickers.annotators import choose_trace
+from editr1.stickers.compare import reasoning
 from editr1.stickers.draw import draw
 from editr1.stickers.faults import EDITORS, Editor, StickerEdit
 from editr1.stickers.kinds import CELLS, KINDS
+from editr1.stickers.probes import Probe
 from editr1.stickers.scene import Scene, describe
-from editr1.stickers.steps import Probe
 from editr1.stickers.tasks import StickerTask, keep_probes, quality_probes, sample_task
 from editr1.types import Category
 from editr1.verifier.render import format_principles, render_decompose, render_score
@@ -64,7 +65,7 @@ def describe_example(split: str, index: int) -> Example:
     """One picture (or two, one an edit of the other) to describe, in whole or in part."""
     edit = sample_edit(split, index)
     rng = Random(f"sticker-describe/{split}/{index}")
-    ask = rng.choices(list(_QUESTIONS), [4, 1, 1, 2])[0]
+    ask = rng.choices(list(_QUESTIONS), [3, 1, 2, 4])[0]
     return _QUESTIONS[ask](edit, rng)
 
 
@@ -100,10 +101,12 @@ def _thing(edit: StickerEdit, rng: Random) -> Example:
 
 
 def _both(edit: StickerEdit, rng: Random) -> Example:
-    before, after = edit.task.before, edit.scene
-    changes = "; ".join(describe_changes(before, after)) or "nothing"
-    answer = f"First: {describe(before)}\nSecond: {describe(after)}\nDifferent: {changes}."
-    return _chat("Describe both pictures and what is different.", answer, draw(before), draw(after))
+    """Of a mostly wrong edit: in those of the pool too little changes."""
+    split, index = edit.task.id.rsplit("/", 1)
+    edit = contrast_edit(split, int(index))
+    return _chat(
+        "Compare the pictures.", reasoning(edit.task.before, edit.scene), draw(edit.task.before), draw(edit.scene)
+    )
 
 
 _QUESTIONS: dict[str, Callable[[StickerEdit, Random], Example]] = {
@@ -114,17 +117,13 @@ _QUESTIONS: dict[str, Callable[[StickerEdit, Random], Example]] = {
 }
 
 
-def verifier_example(split: str, index: int) -> Example:
-    """The mixture that a verifier is fine-tuned on: six edits to judge, then one instruction to decompose."""
-    return decompose_example(split, index) if index % 7 == 6 else judge_example(split, index)
-
-
 _CONTRAST = Editor(
     "contrast",
     right=0.12,
     second=0.75,
     weights={
-        "nothing_happened": 3.0, "wrong_value": 5.0, "half_done": 4.0, "wrong_object": 3.0, "leak": 3.0,
+        "nothing_happened": 5.0, "wrong_value": 6.0, "half_done": 4.0, "wrong_object": 4.0, "leak": 3.0,
+        "wrong_picture": 3.0, "something_vanishes": 2.0, "something_appears": 2.0, "backdrop_shifts": 2.0,
         "noise": 3.0, "blur": 3.0, "border": 3.0, "oversaturation": 3.0,
     },
 )  # fmt: skip
@@ -141,7 +140,7 @@ def contrast_edit(split: str, index: int) -> StickerEdit:
     rng = Random(f"sticker-contrast/{split}/{index}")
     followed = [p for p in task.probes if p.principle.category is Category.FOLLOW]
     kept = _violated_first(
-        rng, keep_probes(task.before, task.after, task.touches), edit.scene, rng.choice((2, 3, 3)), 2
+        rng, keep_probes(task.before, task.after, task.touches), edit.scene, rng.choice((2, 3, 3, 4)), 2
     )
     sound = _violated_first(rng, quality_probes(), edit.scene, 2, 1)
     return replace(edit, task=replace(task, probes=(*followed, *kept, *sound)))
@@ -156,16 +155,15 @@ def _violated_first(rng: Random, probes: list[Probe], seen: Scene, number: int, 
     return chosen
 
 
-def contrast_example(split: str, index: int) -> Example:
-    """The second mixture for a verifier: nine mostly wrong edits to judge, then one instruction to decompose."""
+def verifier_example(split: str, index: int) -> Example:
+    """The mixture that a verifier is fine-tuned on.
+
+    Of ten: six mostly wrong edits and three of the pool's to judge, one instruction to decompose.
+    """
     if index % 10 == 9:
         return decompose_example(split, index)
-    return _judged(contrast_edit(split, index))
+    return judge_example(split, index) if index % 10 >= 6 else _judged(contrast_edit(split, index))
 
 
-EXAMPLES: dict[str, Callable[[str, int], Example]] = {
-    "describe": describe_example,
-    "verify": verifier_example,
-    "contrast": contrast_example,
-}
+EXAMPLES: dict[str, Callable[[str, int], Example]] = {"describe": describe_example, "verify": verifier_example}
 """Mixtures by name."""

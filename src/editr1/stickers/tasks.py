@@ -6,27 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
+from editr1.stickers.compare import backdrop_change
+from editr1.stickers.compare import look as look_of
 from editr1.stickers.draw import draw
 from editr1.stickers.kinds import BACKDROPS, CELLS, COLORS, FACES, KINDS, MATERIALS, STYLES, TONES, WORDS
+from editr1.stickers.probes import Probe, keep, quality
 from editr1.stickers.scene import Backdrop, Caption, Scene, Sticker, in_reading_order
-from editr1.stickers.steps import (
-    Add,
-    ChangeBackdrop,
-    Move,
-    Portrait,
-    Probe,
-    Remove,
-    Repaint,
-    Replace,
-    SetTone,
-    Step,
-    Stylize,
-    Turn,
-    Write,
-    keep,
-    look,
-    quality,
-)
+from editr1.stickers.steps import Add, Move, Portrait, Remove, Repaint, Replace, Step, Turn
+from editr1.stickers.steps_picture import ChangeBackdrop, SetTone, Stylize, Write
 from editr1.types import EditKind, EditTask, Principle
 
 SEEDS = 1_000_000
@@ -67,6 +54,11 @@ class StickerTask:
     def touches(self) -> frozenset[str]:
         """Everything that some step is about."""
         return frozenset().union(*(s.touches for s in self.steps))
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Kinds of sticker that are there before, or after a right edit; any other is new and unasked for."""
+        return frozenset(s.kind for scene in (self.before, self.after) for s in scene.stickers)
 
     def truth(self, seen: Scene) -> list[bool]:
         """Whether a scene meets each principle."""
@@ -319,27 +311,29 @@ def keep_probes(before: Scene, after: Scene, touches: frozenset[str]) -> list[Pr
 def _same_place(sticker: Sticker) -> Probe:
     def test(seen: Scene) -> tuple[bool, str]:
         now = seen.find(sticker.kind)
-        return now is not None and now.cell == sticker.cell, look(seen, sticker.kind)
+        if now is None:
+            return False, "gone"
+        return now.cell == sticker.cell, "same place" if now.cell == sticker.cell else f"moved {now.cell}"
 
-    return keep(f"Is the {sticker.kind} still at the {sticker.cell}?", sticker.cell, test)
+    return keep(f"Is the {sticker.kind} still at the {sticker.cell}?", f"{sticker.kind} {sticker.cell}", test)
 
 
 def _same_look(sticker: Sticker) -> Probe:
     def test(seen: Scene) -> tuple[bool, str]:
         now = seen.find(sticker.kind)
-        return now is not None and now.looks_like(sticker), look(seen, sticker.kind)
+        if now is None:
+            return False, "gone"
+        return now.looks_like(sticker), "same look" if now.looks_like(sticker) else f"changed {now.phrase()}"
 
     return keep(f"Does the {sticker.kind} look the same as before?", sticker.phrase(), test)
 
 
 def _same_backdrop(before: Scene) -> Probe:
     def test(seen: Scene) -> tuple[bool, str]:
-        if seen.backdrop == before.backdrop:
-            return True, f"same {seen.backdrop.kind}"
-        moved = seen.backdrop.kind == before.backdrop.kind
-        return False, f"shifted {seen.backdrop.kind}" if moved else f"on {seen.backdrop.kind}"
+        change = backdrop_change(before.backdrop, seen.backdrop)
+        return change == "same", f"{change} {seen.backdrop.kind}" if change == "changed" else change
 
-    return keep("Is the background unchanged?", f"same {before.backdrop.kind}", test)
+    return keep("Is the background unchanged?", "background", test)
 
 
 def _same_caption(before: Scene) -> Probe:
@@ -356,10 +350,9 @@ def _same_caption(before: Scene) -> Probe:
 
 def _no_filter() -> Probe:
     def test(seen: Scene) -> tuple[bool, str]:
-        changed = seen.style or seen.tone
-        return changed is None, f"{changed} look" if changed else "same look"
+        return seen.style is None and seen.tone is None, look_of(seen)
 
-    return keep("Are style and tone of the picture unchanged?", "same look", test)
+    return keep("Are style and tone of the picture unchanged?", "look", test)
 
 
 def _nothing_new(known: set[str]) -> Probe:

@@ -14,7 +14,7 @@ class VlmRecipe(Recipe):
 
     Attributes:
         name: of the model, and of its folder.
-        examples: mixture to learn: "describe" makes a base model, "verify" a verifier, "contrast" a better one.
+        examples: mixture to learn: "describe" makes a base model, "verify" a verifier.
         decision_weight: of the 0/1 of each check in the loss; all other tokens of an answer weigh 1.
         size: of a fresh model; None with a parent.
         parent: name of a shipped model, or a folder, to go on from; None for fresh weights.
@@ -29,7 +29,7 @@ class VlmRecipe(Recipe):
     """
 
     name: str
-    examples: Literal["describe", "verify", "contrast"]
+    examples: Literal["describe", "verify"]
     size: Literal["small", "large"] | None = None
     parent: str | None = None
     split: str = "train"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from editr1.stickers.annotators import HUMANS, JUDGES, STRICT, SimulatedHuman, SimulatedJudge, choose_trace, reasoning
+from editr1.stickers.annotators import HUMANS, JUDGES, STRICT, SimulatedHuman, SimulatedJudge, choose_trace
 from editr1.stickers.examples import sample_edit
 from editr1.stickers.faults import EDITORS, StickerEdit
 from editr1.stickers.oracle import utility
@@ -76,13 +76,6 @@ def test_the_chosen_trace_follows_the_papers_rule():
         top = max(sum(c.met for c in t.checks) for t in tied)
         assert sum(c.met for c in chosen.checks) == top
         assert chosen.score == max(t.score for t in tied if sum(c.met for c in t.checks) == top)
-
-
-def test_reasoning_names_before_after_and_the_difference():
-    job = sample_task("words", 1)
-    text = reasoning(job, job.before)
-    assert text.startswith("Before: on ")
-    assert text.endswith("Changed: nothing.")
 
 
 def test_humans_prefer_the_better_mostly_and_say_same_when_alike():
