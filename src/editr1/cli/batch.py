@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from editr1.cli import judge_options
+from editr1.cli import options
 from editr1.datasets import BadRow, EditRow, VerdictFile, count_rows, read_edits
 from editr1.errors import DataError, ImageError, JudgeError
 from editr1.images import load_image
@@ -137,7 +137,7 @@ class _Run:
         verifier = None
         while chunk := list(islice(todo, _CHUNK_PER_SLOT * self.config.judge.concurrency)):
             if verifier is None:  # only now: a run that finds all done needs no model
-                verifier = judge_options.build_verifier(self.config, quiet=self.quiet)
+                verifier = options.build_verifier(self.config, quiet=self.quiet)
                 self._warn_of_other_judges(verifier.judge.name)
             try:
                 self._score_chunk(verifier, chunk)

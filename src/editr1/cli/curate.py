@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from editr1.cli import judge_options as options
+from editr1.cli import options
 from editr1.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

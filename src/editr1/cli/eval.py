@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from editr1.cli import judge_options as options
+from editr1.cli import options
 from editr1.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ OutOption = Annotated[Path, typer.Option("--out", "-o", help="Run directory; run
 PassesOption = Annotated[int | None, typer.Option("--passes", help="Answers per judgement.", show_default=False)]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many rows.")]
 RetryOption = Annotated[bool, typer.Option("--retry-failed", help="Ask again where the judge failed.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no notices.")]
 PicturesOption = Annotated[
     Path | None,
     typer.Option("--pictures", help="Folder for pictures out of Parquet (default: OUT/pictures).", show_default=False),
@@ -41,6 +40,7 @@ def _eval() -> None:
 
 
 @app.command()
+@options.takes_judge
 def rm(
     benchmark: Annotated[str, typer.Argument(help=f"One of {', '.join(RM_BENCHMARKS)}.")],
     data: DataOption,
@@ -58,39 +58,15 @@ def rm(
     limit: LimitOption = None,
     retry_failed: RetryOption = False,
     pictures: PicturesOption = None,
-    quiet: QuietOption = False,
-    judge: options.JudgeOption = None,
-    model: options.ModelOption = None,
-    base_url: options.BaseUrlOption = None,
-    api_key_env: options.ApiKeyOption = None,
-    concurrency: options.ConcurrencyOption = None,
-    cache: options.CacheOption = None,
-    template: options.TemplateOption = None,
-    max_tokens: options.MaxTokensOption = None,
-    temperature: options.TemperatureOption = None,
-    seed: options.SeedOption = None,
-    config: options.ConfigOption = None,
-    overrides: options.SetOption = None,
+    quiet: options.QuietOption = False,
+    *,
+    given: options.JudgeOptions,
 ) -> None:
     """How often does a judge prefer what people prefer? By the benchmark's official protocol, with what it leaves out.
 
     Exit code 1 means that some rows or judgements failed, 2 that no figure could be computed.
     """
-    settings = options.resolve(
-        config,
-        overrides,
-        judge=judge,
-        model=model,
-        base_url=base_url,
-        api_key_env=api_key_env,
-        concurrency=concurrency,
-        cache=cache,
-        template=template,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        seed=seed,
-        passes=passes,
-    )
+    settings = given.resolve(passes=passes)
     _check_name("benchmark", benchmark, RM_BENCHMARKS)
     _check_name("--scorer", scorer, SCORERS)
     if scorer == "pairwise" and settings.passes > 1:
@@ -124,6 +100,7 @@ def rm(
 
 
 @app.command()
+@options.takes_judge
 def editor(
     benchmark: Annotated[str, typer.Argument(help=f"One of {', '.join(EDITOR_BENCHMARKS)}.")],
     images: Annotated[Path, typer.Option("--images", help="Folder of finished pictures, in the official layout.")],
@@ -137,39 +114,15 @@ def editor(
     passes: PassesOption = None,
     retry_failed: RetryOption = False,
     pictures: PicturesOption = None,
-    quiet: QuietOption = False,
-    judge: options.JudgeOption = None,
-    model: options.ModelOption = None,
-    base_url: options.BaseUrlOption = None,
-    api_key_env: options.ApiKeyOption = None,
-    concurrency: options.ConcurrencyOption = None,
-    cache: options.CacheOption = None,
-    template: options.TemplateOption = None,
-    max_tokens: options.MaxTokensOption = None,
-    temperature: options.TemperatureOption = None,
-    seed: options.SeedOption = None,
-    config: options.ConfigOption = None,
-    overrides: options.SetOption = None,
+    quiet: options.QuietOption = False,
+    *,
+    given: options.JudgeOptions,
 ) -> None:
     """How good are an editor's finished pictures? Judged by the benchmark's protocol, means by category.
 
     Exit code 1 means that some pictures are missing or were not judged, 2 that no figure could be computed.
     """
-    settings = options.resolve(
-        config,
-        overrides,
-        judge=judge,
-        model=model,
-        base_url=base_url,
-        api_key_env=api_key_env,
-        concurrency=concurrency,
-        cache=cache,
-        template=template,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        seed=seed,
-        passes=passes,
-    )
+    settings = given.resolve(passes=passes)
     _check_name("benchmark", benchmark, EDITOR_BENCHMARKS)
     from editr1.cli import eval_show
     from editr1.evaluation.benchmarks import EDITOR_BENCHMARKS as BENCHMARKS

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from editr1.cli import judge_options as options
+from editr1.cli import options
 from editr1.errors import ConfigError, JudgeError
 
 if TYPE_CHECKING:
     from editr1.config import ScoreConfig
 
 
+@options.takes_judge
 def score(
     edits: Annotated[
         Path | None,
@@ -46,22 +47,12 @@ def score(
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Only the first so many edits.", show_default=False)
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no notices.")] = False,
+    quiet: options.QuietOption = False,
     passes: Annotated[
         int | None, typer.Option("--passes", help="Verdicts to draw for each edit (default: 1).", show_default=False)
     ] = None,
-    judge: options.JudgeOption = None,
-    model: options.ModelOption = None,
-    base_url: options.BaseUrlOption = None,
-    api_key_env: options.ApiKeyOption = None,
-    concurrency: options.ConcurrencyOption = None,
-    cache: options.CacheOption = None,
-    template: options.TemplateOption = None,
-    max_tokens: options.MaxTokensOption = None,
-    temperature: options.TemperatureOption = None,
-    seed: options.SeedOption = None,
-    config: options.ConfigOption = None,
-    overrides: options.SetOption = None,
+    *,
+    given: options.JudgeOptions,
 ) -> None:
     """Score edits: which principles hold, why, and how usable the picture is, from 0 to 10.
 
@@ -70,21 +61,7 @@ def score(
     edits = _which_input(edits, edits_option, {"--source": source, "--edited": edited, "--instruction": instruction})
     if edits is not None and principles is not None:
         raise ConfigError("--principles is for one edit: in a file, each row holds its own under 'principles'")
-    settings = options.resolve(
-        config,
-        overrides,
-        judge=judge,
-        model=model,
-        base_url=base_url,
-        api_key_env=api_key_env,
-        concurrency=concurrency,
-        cache=cache,
-        template=template,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        seed=seed,
-        passes=passes,
-    )
+    settings = given.resolve(passes=passes)
     if edits is None:
         _score_one(settings, source, edited, instruction, principles, out=out, as_json=as_json, quiet=quiet)
         return

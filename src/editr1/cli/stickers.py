@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from editr1.cli import judge_options as options
+from editr1.cli import options
 from editr1.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -105,9 +105,7 @@ def evaluate(
     overrides: options.SetOption = None,
 ) -> None:
     """Measure a verifier on held-out sticker edits against the oracle, with 95 % bootstrap intervals."""
-    settings = options.resolve(
-        config,
-        overrides,
+    given = options.JudgeOptions(
         judge=judge,
         model=model,
         base_url=base_url,
@@ -115,8 +113,10 @@ def evaluate(
         concurrency=concurrency,
         cache=cache,
         template=template,
-        passes=passes,
+        config=config,
+        overrides=overrides,
     )
+    settings = given.resolve(passes=passes)
     import time
     from dataclasses import asdict
 

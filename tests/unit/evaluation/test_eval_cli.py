@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from editr1.cli import judge_options
+from editr1.cli import options
 from editr1.cli.main import run
 from editr1.judges import ChatReply, ReplyStatus, ScriptedJudge
 from editr1.verifier import Verifier
@@ -38,7 +38,7 @@ def editr1(monkeypatch, capsys, tmp_path):
         return Verifier(call.judge, template=config.template or "compact", max_tries=config.max_tries)
 
     call.built = 0
-    monkeypatch.setattr(judge_options, "build_verifier", build)
+    monkeypatch.setattr(options, "build_verifier", build)
     return call
 
 

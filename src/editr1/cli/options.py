@@ -1,9 +1,22 @@
-"""Options that every command with a judge has, and how they become a verifier."""
+"""Options that every command with a judge has, and how they become a verifier.
+
+A command that takes all of them names one keyword `given: JudgeOptions` and is decorated with `takes_judge`:
+
+    @takes_judge
+    def score(edits: Path, *, given: JudgeOptions) -> None:
+        verifier = build_verifier(given.resolve())
+
+One that takes some of them lists those, in its own order.
+"""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -76,45 +89,79 @@ SetOption = Annotated[
 ]
 
 
-def resolve(
-    recipe: Path | None,
-    overrides: list[str] | None,
-    *,
-    judge: str | None = None,
-    model: str | None = None,
-    base_url: str | None = None,
-    api_key_env: str | None = None,
-    concurrency: int | None = None,
-    cache: Path | None = None,
-    template: str | None = None,
-    max_tokens: int | None = None,
-    temperature: float | None = None,
-    seed: int | None = None,
-    passes: int | None = None,
-) -> ScoreConfig:
-    """Settings from a recipe, `--set` and a command's own options, in rising order of weight.
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no notices.")]
 
-    Raises:
-        ConfigError: for anything that is unknown or of the wrong type.
-    """
-    from editr1.config import ScoreConfig, load
 
-    values: dict[str, Any] = {
-        "judge.kind": judge,
-        "judge.model": model,
-        "judge.base_url": base_url,
-        "judge.api_key_env": api_key_env,
-        "judge.concurrency": concurrency,
-        "judge.cache_dir": None if cache is None else str(cache),
-        "template": template,
-        "sampling.max_tokens": max_tokens,
-        "sampling.temperature": temperature,
-        "sampling.seed": seed,
-        "seed": seed,
-        "passes": passes,
-    }
-    given = {key: value for key, value in values.items() if value is not None}
-    return load(ScoreConfig, recipe, overrides or (), values=given)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeOptions:
+    """What a command line says of its judge; None where it says nothing, so that a recipe or a default holds."""
+
+    judge: JudgeOption = None
+    model: ModelOption = None
+    base_url: BaseUrlOption = None
+    api_key_env: ApiKeyOption = None
+    concurrency: ConcurrencyOption = None
+    cache: CacheOption = None
+    template: TemplateOption = None
+    max_tokens: MaxTokensOption = None
+    temperature: TemperatureOption = None
+    seed: SeedOption = None
+    config: ConfigOption = None
+    overrides: SetOption = None
+
+    def resolve(self, *, passes: int | None = None) -> ScoreConfig:
+        """Settings from the recipe, `--set` and the other options, in rising order of weight.
+
+        Args:
+            passes: of an option that commands word differently, or lack.
+
+        Raises:
+            ConfigError: for anything that is unknown or of the wrong type.
+        """
+        from editr1.config import ScoreConfig, load
+
+        values: dict[str, Any] = {
+            "judge.kind": self.judge,
+            "judge.model": self.model,
+            "judge.base_url": self.base_url,
+            "judge.api_key_env": self.api_key_env,
+            "judge.concurrency": self.concurrency,
+            "judge.cache_dir": None if self.cache is None else str(self.cache),
+            "template": self.template,
+            "sampling.max_tokens": self.max_tokens,
+            "sampling.temperature": self.temperature,
+            "sampling.seed": self.seed,
+            "seed": self.seed,
+            "passes": passes,
+        }
+        said = {key: value for key, value in values.items() if value is not None}
+        return load(ScoreConfig, self.config, self.overrides or (), values=said)
+
+
+def takes_judge(command: Callable[..., None]) -> Callable[..., None]:
+    """Put the options of `JudgeOptions` in the place of a command's keyword `given`, which receives them together."""
+    hints = get_type_hints(command, include_extras=True)
+    options = get_type_hints(JudgeOptions, include_extras=True)
+    names = [field.name for field in fields(JudgeOptions)]
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.name == "given":
+            parameters += [
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=options[name])
+                for name in names
+            ]
+        else:
+            own = parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[parameter.name])
+            parameters.append(own)
+
+    @wraps(command)
+    def with_options(**values: Any) -> None:
+        given = JudgeOptions(**{name: values.pop(name) for name in names})
+        command(**values, given=given)
+
+    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {p.name: p.annotation for p in parameters}
+    return with_options
 
 
 def build_verifier(config: ScoreConfig, *, quiet: bool = False) -> Verifier:
