@@ -1,0 +1,61 @@
+"""`editr1 train gcpo`: a fine-tuned verifier is reinforced on human preferences, stage 2 of the method."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from editr1.cli import options
+
+_SHOWN = ("reward", "win_ratio", "unscored", "pairs_without_advantage", "reasoning_tokens", "entropy", "heldout/strict")
+
+
+def gcpo(
+    recipe: Annotated[Path, typer.Argument(help="A TOML recipe, e.g. recipes/sticker/gcpo.toml.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Run directory (default: runs/<name>).", show_default=False)
+    ] = None,
+    overrides: options.SetOption = None,
+) -> None:
+    """Reinforce a verifier on preference pairs (GCPO). Killed at any time, the same command goes on.
+
+    For several GPUs start it with  accelerate launch -m editr1 train gcpo RECIPE.
+    """
+    from editr1.config import load
+    from editr1.training.gcpo_recipe import GcpoRecipe
+
+    settings = load(GcpoRecipe, recipe, overrides or ())
+    folder = out or Path("runs") / settings.name
+    _need_trl()
+    from editr1.training.gcpo_run import train_gcpo
+
+    model = train_gcpo(settings, folder, _print_row)
+    if os.environ.get("RANK", "0") == "0":
+        _report(folder, settings.name)
+        typer.echo(f"{model}: finished; score with  editr1 score --model {model} ...")
+
+
+def _need_trl() -> None:
+    from importlib.util import find_spec
+
+    from editr1.errors import MissingExtraError
+
+    if any(find_spec(name) is None for name in ("trl", "datasets", "accelerate")):
+        raise MissingExtraError("training", "train")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL reports each start otherwise
+
+
+def _print_row(row: dict[str, Any]) -> None:
+    shown = (f"{name.split('/')[-1]} {row[name]:.3f}" for name in _SHOWN if isinstance(row.get(name), float))
+    typer.echo(f"step {row['step']:>5}  " + "  ".join(shown), err=True)
+
+
+def _report(folder: Path, name: str) -> None:
+    """A page of the verdicts on a few held-out pairs, before and after."""
+    if (folder / "verdicts.jsonl").is_file():
+        from editr1.reports import load_items, write_report
+
+        write_report(load_items(folder), folder / "report.html", title=f"Held-out pairs before and after: {name}")

@@ -1,0 +1,84 @@
+"""Simulated preference pairs on stickers. They are simulations, are named so, and never pass as human data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+from editr1.datasets.integrity import picture_bytes
+from editr1.datasets.preferences import SIMULATED, Imported, write_preferences
+from editr1.stickers.annotators import HUMANS
+from editr1.stickers.draw import draw
+from editr1.stickers.faults import EDITORS, StickerEdit
+from editr1.stickers.oracle import utility
+from editr1.stickers.tasks import sample_task
+from editr1.types import EditTask, PreferencePair
+
+
+def sticker_pair(split: str, index: int) -> PreferencePair:
+    """Two different edits of one context, and what a simulated human says of them; a function of its arguments.
+
+    The edits are draws from the pool of faulty editors, the human is one of `HUMANS`: utility plus noise, and
+    "same" where the two seem alike.
+    """
+    task = sample_task(split, index)
+    rng = Random(f"sticker-preference/{split}/{index}")
+    first, second = _two_edits(split, index, rng)
+    human = rng.choice(list(HUMANS.values()))
+    opinion = human.prefers(first, second)
+    preferred, other = (second, first) if opinion < 0 else (first, second)
+    return PreferencePair(
+        task=EditTask(task.id, picture_bytes(draw(task.before)), task.instruction, task.principles, task.kind),
+        preferred=picture_bytes(preferred.picture()),
+        other=picture_bytes(other.picture()),
+        same=opinion == 0,
+        annotator=f"{SIMULATED}{human.name}",
+    )
+
+
+CLOSE = 0.2
+"""Share of pairs whose second edit is the one nearest in utility of several: with it, about 15 % are "same"."""
+
+
+def _two_edits(split: str, index: int, rng: Random) -> tuple[StickerEdit, StickerEdit]:
+    """Two edits of one context that differ, in random order."""
+    task = sample_task(split, index)
+
+    def edit(seed: int) -> StickerEdit:
+        return EDITORS[rng.choice(list(EDITORS))].edit(task, seed=seed)
+
+    first, candidates = edit(1), list[StickerEdit]()
+    wanted = 4 if rng.random() < CLOSE else 1
+    for seed in range(2, 1000):
+        candidate = edit(seed)
+        if candidate.scene != first.scene:
+            candidates.append(candidate)
+        if len(candidates) == wanted:
+            worth = utility(task, first.scene)
+            second = min(candidates, key=lambda c: abs(utility(task, c.scene) - worth))
+            return (first, second) if rng.random() < 0.5 else (second, first)
+    raise RuntimeError(f"no two edits of {task.id} differ")
+
+
+def sticker_pairs(split: str, number: int) -> Iterator[PreferencePair]:
+    """The first so many pairs of a split."""
+    return (sticker_pair(split, index) for index in range(number))
+
+
+def write_sticker_preferences(folder: Path, sizes: dict[str, tuple[str, int]]) -> dict[str, Imported]:
+    """Write simulated pairs as a folder of preferences.
+
+    Args:
+        folder: to write into.
+        sizes: for "train" and "heldout", the name of the draw and how many pairs; sources of unlike draws differ.
+    """
+    return {
+        name: write_preferences(
+            lambda source=source, number=number: sticker_pairs(source, number),  # type: ignore[misc]
+            folder,
+            split=name,
+            origin=f"simulated pairs on stickers, draw {source!r}",
+        )
+        for name, (source, number) in sizes.items()
+    }
