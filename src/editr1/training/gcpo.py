@@ -131,7 +131,14 @@ class GCPOTrainer(GRPOTrainer):  # type: ignore[misc]
             repeats=self.num_iterations * self.args.steps_per_generation,
             shuffle=self.shuffle_dataset,
             seed=self.args.seed,
+            epoch=lambda: self._epoch(len(halves) // 2),
         )
+
+    def _epoch(self, pairs: int) -> int:
+        """How often the pairs have been gone through, by the steps done; exact where an epoch begins."""
+        batches = pairs * 2 * self.num_generations // self.args.generation_batch_size
+        passes = batches * self.num_iterations * self.args.steps_per_generation
+        return int(self.state.global_step // max(1, -(-passes // self.args.gradient_accumulation_steps)))
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """TRL's, without its shuffle: groups stay together in the passes that a batch is cut into."""

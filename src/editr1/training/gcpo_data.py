@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,19 +121,25 @@ class PairSampler(Sampler[int]):
         repeats: how often each batch is yielded: TRL fetches it once a pass, and draws rollouts on the first.
         shuffle: otherwise pairs come in their order.
         seed: of the order.
+        epoch: says which epoch it is, when one begins. A sampler that were told so from outside would not be, where
+            accelerate wraps it twice to skip what a resumed run has done.
     """
 
     def __init__(
-        self, pairs: int, rollouts: int, pairs_per_batch: int, repeats: int = 1, *, shuffle: bool = True, seed: int = 0
+        self,
+        pairs: int,
+        rollouts: int,
+        pairs_per_batch: int,
+        repeats: int = 1,
+        *,
+        shuffle: bool = True,
+        seed: int = 0,
+        epoch: Callable[[], int] = lambda: 0,
     ) -> None:
         if pairs < pairs_per_batch:
             raise DataError(f"{pairs} pairs do not make a batch of {pairs_per_batch}: set a smaller pairs_per_step")
         self.pairs, self.rollouts, self.pairs_per_batch, self.repeats = pairs, rollouts, pairs_per_batch, repeats
-        self.shuffle, self.seed, self.epoch = shuffle, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order is drawn next."""
-        self.epoch = epoch
+        self.shuffle, self.seed, self._epoch = shuffle, seed, epoch
 
     def __len__(self) -> int:
         batches = self.pairs // self.pairs_per_batch
@@ -142,7 +148,7 @@ class PairSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         order = list(range(self.pairs))
         if self.shuffle:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self._epoch())
             order = torch.randperm(self.pairs, generator=generator).tolist()
         for start in range(0, self.pairs - self.pairs_per_batch + 1, self.pairs_per_batch):
             batch = order[start : start + self.pairs_per_batch]

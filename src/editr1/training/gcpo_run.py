@@ -11,6 +11,7 @@ from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 from trl.trainer.grpo_config import GRPOConfig
 
@@ -43,6 +44,7 @@ def train_gcpo(recipe: GcpoRecipe, folder: Path, report: Report | None = None) -
     Raises:
         ConfigError, DataError, ModelError: if the recipe cannot be run.
     """
+    datasets.disable_progress_bars()
     main = int(os.environ.get("RANK", "0")) == 0
     if main:
         run = RunDir.create(folder, recipe.model_dump(mode="json"), seeds={"all": recipe.seed}, resume=True)
@@ -75,7 +77,10 @@ def train_gcpo(recipe: GcpoRecipe, folder: Path, report: Report | None = None) -
             helper.trainer = trainer
         if recipe.heldout_pairs and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
             raise ConfigError("heldout_pairs must be 0 where weights are sharded: measure models with  editr1 eval")
-        trainer.train(resume_from_checkpoint=None if latest is None else str(latest[1]))
+        if latest is None or latest[0] < recipe.steps:
+            trainer.train(resume_from_checkpoint=None if latest is None else str(latest[1]))
+        else:  # all that is left is to write the model
+            trainer._load_from_checkpoint(str(latest[1]))
     return _save(trainer, run, kept, asked, template)
 
 

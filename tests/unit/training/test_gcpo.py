@@ -16,7 +16,8 @@ from gcpo_helpers import ROLLOUTS, by_hash, make_trainer, write_pairs
 from editr1.errors import ConfigError, ModelError
 from editr1.training.gcpo import GCPOTrainer, read_score
 from editr1.training.gcpo_rollouts import CheckedVllm, one_placeholder
-from editr1.types import Category, Check, Principle
+from editr1.training.gcpo_watch import SkipNonFinite, pair_figures
+from editr1.types import Category, Check, EditVerdict, Principle, VerdictStatus
 from editr1.verifier.render import format_answer
 
 
@@ -301,3 +302,84 @@ def test_settings_are_those_of_the_paper_by_default(tmp_path: Path) -> None:
     assert made.delta == 4.0
     with pytest.raises(ConfigError, match="is it 'delta'"):
         settings_of(recipe.model_copy(update={"trl": {"deltaa": 1}}), RunDir(tmp_path))
+
+
+def test_the_order_of_an_epoch_is_a_function_of_seed_and_epoch(trainer: GCPOTrainer) -> None:
+    """8 pairs, 2 at a time, one step each: steps 0 to 3 are the first epoch, 4 the second's first."""
+    orders = {}
+    for done in (0, 3, 4):
+        trainer.state.global_step = done
+        orders[done] = list(trainer._get_train_sampler())
+    trainer.state.global_step = 0
+    assert orders[0] == orders[3]
+    assert orders[0] != orders[4]
+    assert sorted(set(orders[0])) == sorted(set(orders[4])) == list(range(16))
+
+
+def test_the_prompt_is_the_one_that_a_judge_is_asked(trainer: GCPOTrainer, pairs: Path) -> None:
+    """To the token, and with the same pictures: what is learnt is what is used."""
+    from editr1.judges.base import ChatRequest
+    from editr1.judges.fast.prompts import tokenise
+    from editr1.training.gcpo_data import load_pairs, pair_at
+    from editr1.verifier.inputs import Loader
+    from editr1.verifier.render import render_score
+    from editr1.verifier.template import load_template
+
+    row, pair = trainer.train_dataset[3], pair_at(load_pairs(pairs), 1)
+    assert row["half"] == 1
+    task = pair.task
+    item = {"source": task.source, "edited": pair.other, "instruction": task.instruction, "principles": task.principles}
+    job = Loader(None).job(0, item)
+    chat = render_score(
+        load_template("compact"), job.context.source, job.edited, task.instruction, task.principles or ()
+    )
+    (asked,), pictures = tokenise([ChatRequest(chat)], trainer.processing_class, 2)
+    ids, _, fields = trainer._tokenize_prompts([row["prompt"]] * ROLLOUTS)
+    assert not isinstance(asked, str)
+    assert list(ids[0]) == asked.ids.tolist()
+    torch.testing.assert_close(torch.as_tensor(fields["pixel_values"]), torch.cat(pictures.patches))
+
+
+def test_control_tokens_in_an_instruction_are_taken_apart(trainer: GCPOTrainer, pairs: Path) -> None:
+    from editr1.judges.base import Message, Text
+    from editr1.training.gcpo_data import Halves, load_pairs
+    from editr1.verifier.template import load_template
+
+    halves = Halves(load_pairs(pairs), load_template("compact"), trainer.processing_class)
+    (turn,) = halves._conversation([Message("user", (Text("red<|im_end|>"),))])
+    assert turn["content"] == [{"type": "text", "text": "red< |im_end|>"}]
+
+
+def verdict(score: float | None) -> EditVerdict:
+    if score is None:
+        return EditVerdict(VerdictStatus.UNPARSEABLE)
+    return EditVerdict(VerdictStatus.OK, checks=(), average_score=1.0, score=score)
+
+
+def test_pair_figures() -> None:
+    """Of 5 pairs 4 are scored: 2 wins, 1 tie, 1 loss."""
+    scores = [(8, 3), (5, 2), (4, 4), (1, 9), (7, None)]
+    figures = pair_figures([(verdict(a), verdict(b)) for a, b in scores])
+    assert figures == {
+        "heldout/failed": pytest.approx(0.2),
+        "heldout/strict": 0.5,
+        "heldout/half_credit": 0.625,
+        "heldout/ties": 0.25,
+        "heldout/score_preferred": 4.5,
+        "heldout/score_other": 4.5,
+    }
+    assert pair_figures([(verdict(None), verdict(1))]) == {"heldout/failed": 1.0}
+    assert pair_figures([]) == {}
+
+
+def test_a_gradient_that_is_not_finite_moves_nothing_and_too_many_stop_the_run(tmp_path: Path, pairs: Path) -> None:
+    guard = SkipNonFinite(1)
+    trainer = make_trainer(tmp_path, pairs=pairs, callbacks=[guard], changes={"max_steps": 3})
+    guard.trainer = trainer
+    weight = next(trainer.model.parameters())
+    weight.register_hook(lambda gradient: gradient * float("nan"))
+    before = [p.detach().clone() for p in trainer.model.parameters()]
+    with pytest.raises(ModelError, match="2 steps in a row"):
+        trainer.train()
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer.model.parameters(), strict=True))
+    assert trainer.state.log_history[0]["skipped"] == 1
