@@ -37,6 +37,14 @@ def write_json(path: str | Path, data: Any) -> Path:
     return write_atomic(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
+def relative_reference(path: str | Path, folder: str | Path) -> str:
+    """A path as seen from a folder, so that both can be moved together; absolute if they are on different drives."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:
+        return Path(path).resolve().as_posix()
+
+
 def repair_tail(path: Path) -> bytes:
     """Cut off a last line that was torn by a crash, i.e. that has no newline, and return what was cut.
 

@@ -72,6 +72,13 @@ class TestWhatIsSent:
         assert sent.tobytes() == picture.tobytes()
         assert server.headers[0]["authorization"] == f"Bearer {KEY}"
 
+    def test_the_server_says_which_version_answers(self):
+        with ChatServer(script(answer("yes") | {"model": "m-2026-01-01"}, answer("yes") | {"model": ""})) as server:
+            client = judge(server.url)
+            assert client.versions == set()
+            client.chat([request("one"), request("two")])
+        assert client.versions == {"m-2026-01-01"}
+
     def test_no_seed_and_no_top_p_unless_asked_and_omitted_fields_are_left_out(self):
         with ChatServer() as server:
             judge(server.url, omit=("temperature",)).chat([request()])

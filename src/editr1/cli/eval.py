@@ -201,6 +201,32 @@ def paired(
     eval_show.show_compared(compared)
 
 
+@app.command()
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Run directories of judges, or of editors; the first is the base.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The HTML page to write.")] = Path("comparison.html"),
+    pictures: Annotated[
+        int, typer.Option("--pictures", min=0, max=200, help="Show so many items at most, those that differ most.")
+    ] = 24,
+    title: Annotated[str, typer.Option("--title", help="Heading of the page.", show_default=False)] = "",
+    seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap.")] = 0,
+) -> None:
+    """Runs side by side on one HTML page: figures, differences on the same items, pictures that differ most.
+
+    What the runs' manifests disagree on is said here and on the page.
+    """
+    from editr1.cli import eval_show
+    from editr1.evaluation.compare import compare as find
+    from editr1.reports import write_comparison
+
+    found = find(runs, seed=seed, pictures=pictures)
+    write_comparison(found, out, title=title)
+    eval_show.show_comparison(found)
+    typer.echo(f"{out}: {len(found.runs)} runs, {len(found.items)} items with pictures", err=True)
+
+
 def _check_name(what: str, name: str, known: Any) -> None:
     if name not in known:
         raise ConfigError(f"{what} {name!r} is none of {', '.join(known)}")

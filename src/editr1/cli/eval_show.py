@@ -14,6 +14,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from editr1.evaluation.benchmarks import Benchmark, EditorBenchmark, Problem, Published
     from editr1.evaluation.bootstrap import Estimate
+    from editr1.evaluation.compare import Comparison
     from editr1.evaluation.editor_models import EditorResult
     from editr1.evaluation.gsb import Agreement, GsbResult, Marks
     from editr1.evaluation.metrics import JudgesCompared
@@ -137,6 +138,28 @@ def show_compared(compared: JudgesCompared) -> None:
         f"only the first right: {compared.only_first}, only the second: {compared.only_second}; exact McNemar test "
         f"p = {compared.p_value:.3g}"
     )
+
+
+def show_comparison(comparison: Comparison) -> None:
+    """What the manifests disagree on, then each run's figures and the differences from the first."""
+    console, errors = Console(), _errors()
+    for warning in comparison.warnings:
+        errors.print(f"warning: {warning}", markup=False)
+    for run in comparison.runs:
+        console.print(f"{run.letter}  {run.name}: {run.subject}", markup=False)
+    letters = [run.letter for run in comparison.runs]
+    for section in comparison.sections:
+        show = str if section.percent else _points
+        table = _table(section.name, figures=letters)
+        for name, row in section.totals.items():
+            table.add_row(escape(name), *("-" if e is None else escape(show(e)) for e in row))
+        for paired in section.paired:
+            who = f"{letters[paired.second]} less {letters[0]}"
+            for name, e in paired.differences.items():
+                scale, unit = (100, " points") if section.percent else (1, "")
+                value = f"{scale * e.value:+.2f}{unit} [{scale * e.low:+.2f}, {scale * e.high:+.2f}]"
+                table.add_row(escape(f"{who}, {name} ({e.items} items)"), *[""] * paired.second, escape(value))
+        console.print(table)
 
 
 def _beside(

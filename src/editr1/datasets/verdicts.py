@@ -7,14 +7,13 @@ Each line is a verdict's `to_dict()` with `source`, `edited` and `instruction` b
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from editr1.datasets.edits import EditRow
 from editr1.errors import DataError
-from editr1.files import repair_tail, write_atomic
+from editr1.files import relative_reference, repair_tail, write_atomic
 from editr1.types import EditVerdict, ImageLike
 
 _LINE_START = b'{"id":'
@@ -114,13 +113,10 @@ class VerdictFile:
         return {key: value for key, value in beside.items() if value is not None}
 
     def _reference(self, picture: ImageLike) -> str | None:
-        """A picture's path as seen from this file, so that both can be moved together."""
+        """A picture's path as seen from this file; None if it is no path."""
         if not isinstance(picture, str | Path):
             return None
-        try:
-            return Path(os.path.relpath(picture, self.path.parent)).as_posix()
-        except ValueError:  # another drive
-            return Path(picture).resolve().as_posix()
+        return relative_reference(picture, self.path.parent)
 
 
 def _is_torn(line: bytes) -> bool:

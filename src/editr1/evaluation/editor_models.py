@@ -11,6 +11,7 @@ from editr1.evaluation.benchmarks.editors import (
     EditorBenchmark,
     LoadedSamples,
     Sample,
+    figures_of,
     summarise,
 )
 from editr1.evaluation.judgements import Edit, OnJudgement, Scorer
@@ -84,7 +85,7 @@ def evaluate_editor(
         "tables": {name: table.to_dict() for name, table in tables.items()},
         "published": [{"name": p.name, "figures": dict(p.figures), "note": p.note} for p in benchmark.published],
     }
-    run.finish(ids, manifest, figures, loaded.problems, (_row(s) for s in loaded.samples))
+    run.finish(ids, manifest, figures, loaded.problems, (_row(s, benchmark, run) for s in loaded.samples))
     return result
 
 
@@ -93,10 +94,17 @@ def unique_edits(loaded: LoadedSamples) -> list[Edit]:
     return list({s.edit.id: s.edit for s in loaded.samples}.values())
 
 
-def _row(sample: Sample) -> dict[str, Any]:
-    """A line of `pairs.jsonl`: a task and the id of its judgement."""
+def _row(sample: Sample, benchmark: EditorBenchmark, run: EvalRun) -> dict[str, Any]:
+    """A line of `pairs.jsonl`: a task, its figures (none if the picture has no score) and the id of its judgement."""
     data = {name: getattr(sample, name) for name in ("key", "category", "language", "intersection")}
-    return data | {"edit": sample.edit.id, "instruction": sample.edit.instruction}
+    edit, judgement = sample.edit, run.judgements.get(sample.edit.id)
+    return data | {
+        "context": edit.context,
+        "edit": edit.id,
+        "instruction": edit.instruction,
+        "pictures": {"source": run.reference(edit.source), "edited": run.reference(edit.edited)},
+        "scores": {} if judgement is None else figures_of(judgement, benchmark),
+    }
 
 
 def _score(judge: Any, edits: Sequence[Edit], on_judgement: OnJudgement) -> None:

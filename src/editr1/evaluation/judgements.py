@@ -154,6 +154,10 @@ class Scorer(Protocol):
         """Everything about the judge that can change an answer, JSON-ready, for the manifest."""
         ...
 
+    def versions(self) -> list[str]:
+        """What the judge's server said it is, over the answers so far."""
+        ...
+
 
 class PairScorer(Protocol):
     """Judges two edits against each other; likewise."""
@@ -166,6 +170,10 @@ class PairScorer(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Everything about the judge that can change an answer, JSON-ready, for the manifest."""
+        ...
+
+    def versions(self) -> list[str]:
+        """What the judge's server said it is, over the answers so far."""
         ...
 
 
@@ -211,22 +219,15 @@ class JudgementFile:
         """
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.judgements: dict[str, Judgement] = {}
         repair_tail(self.path)
-        lines = self.path.read_text(encoding="utf-8").split("\n") if self.path.exists() else []
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                try:
-                    self._keep(Judgement.from_dict(json.loads(line)))
-                except (ValueError, KeyError, TypeError, AttributeError) as exc:
-                    raise DataError(f"{self.path}:{number} is no judgement: choose another run directory") from exc
+        self.judgements = read_judgements(self.path) if self.path.exists() else {}
         self._file = self.path.open("a", encoding="utf-8")
 
     def append(self, judgement: Judgement) -> None:
         """Add a judgement and flush it to the file."""
         self._file.write(_line(judgement))
         self._file.flush()
-        self._keep(judgement)
+        _keep(self.judgements, judgement)
 
     def finish(self, order: Iterable[str]) -> None:
         """Close the file; if it holds more lines than ids, or in another order, write it anew at once.
@@ -244,10 +245,31 @@ class JudgementFile:
         """Close the file as it is; safe to call twice."""
         self._file.close()
 
-    def _keep(self, judgement: Judgement) -> None:
-        former = self.judgements.get(judgement.id)
-        if former is None or judgement.ok or not former.ok:
-            self.judgements[judgement.id] = judgement
+
+def read_judgements(path: str | Path) -> dict[str, Judgement]:
+    """The judgements of a file by id; of several with one id, the last that is ok, else the last.
+
+    Raises:
+        DataError: if it cannot be read, or holds anything but judgements.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except OSError as exc:
+        raise DataError(f"{path} cannot be read: {exc.strerror}") from exc
+    judgements: dict[str, Judgement] = {}
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                _keep(judgements, Judgement.from_dict(json.loads(line)))
+            except (ValueError, KeyError, TypeError, AttributeError) as exc:
+                raise DataError(f"{path}:{number} is no judgement: choose another run directory") from exc
+    return judgements
+
+
+def _keep(judgements: dict[str, Judgement], judgement: Judgement) -> None:
+    former = judgements.get(judgement.id)
+    if former is None or judgement.ok or not former.ok:
+        judgements[judgement.id] = judgement
 
 
 def _line(judgement: Judgement) -> str:

@@ -14,7 +14,7 @@ from editr1.evaluation.benchmarks.base import Pair
 from editr1.evaluation.judgements import Judgement, OnJudgement
 from editr1.evaluation.metrics import Choice
 from editr1.evaluation.prompts import PairPrompt, fill
-from editr1.evaluation.scorers import describe_judge
+from editr1.evaluation.scorers import describe_judge, served_versions
 from editr1.images import prepare_pair
 from editr1.judges.base import ChatReply, Judge, Message, Picture, ReplyStatus, Sampling, Text
 from editr1.types import Usage, VerdictStatus
@@ -63,6 +63,10 @@ class PairwiseScorer:
         """Judge, prompt, sampling, orders."""
         given = describe_judge(self.kind, self.judge, self.prompt.hash, self.sampling, 1, self.max_tries)
         return given | {"prompt": self.prompt.name, "both_orders": self.both_orders, "order_seed": self.seed}
+
+    def versions(self) -> list[str]:
+        """See `served_versions`."""
+        return served_versions(self.judge)
 
     def compare_many(self, pairs: Sequence[Pair], *, on_judgement: OnJudgement) -> None:
         """Judge all pairs."""

@@ -124,7 +124,7 @@ def evaluate_reward_model(
     )
     manifest = _manifest(benchmark, loaded, tie_margin, seed)
     published = [{"name": p.name, "figures": dict(p.figures), "note": p.note} for p in benchmark.published]
-    rows = (_row(r, pair, run.judgements, pairwise) for r, pair in zip(results, loaded.pairs, strict=True))
+    rows = (_row(r, pair, run, pairwise) for r, pair in zip(results, loaded.pairs, strict=True))
     run.finish(ids, manifest, result.to_dict() | {"published": published}, loaded.problems, rows)
     return result
 
@@ -146,7 +146,7 @@ def compare_runs(first: str, second: str, seed: int = 0) -> tuple[JudgesCompared
         DataError: if one of them is no finished evaluation of pairs.
     """
     manifests = [read_result(path)["manifest"] for path in (first, second)]
-    ours, theirs = ([_read_row(row) for row in read_rows(path)] for path in (first, second))
+    ours, theirs = ([read_pair(row) for row in read_rows(path)] for path in (first, second))
     return compare_judges(ours, theirs, seed), disagreements(manifests[0], manifests[1], MUST_AGREE)
 
 
@@ -193,7 +193,7 @@ def _values(pair: Pair, judgements: Mapping[str, Judgement]) -> tuple[float | No
     return first, second
 
 
-def _row(result: PairResult, pair: Pair, judgements: Mapping[str, Judgement], pairwise: bool) -> dict[str, Any]:
+def _row(result: PairResult, pair: Pair, run: EvalRun, pairwise: bool) -> dict[str, Any]:
     """A line of `pairs.jsonl`."""
     row: dict[str, Any] = {
         "id": result.id,
@@ -203,13 +203,20 @@ def _row(result: PairResult, pair: Pair, judgements: Mapping[str, Judgement], pa
         "dimension": result.dimension,
         "group": result.group,
         "instruction": pair.instruction,
+        "pictures": {name: run.reference(getattr(pair, name).path) for name in ("source", "first", "second")},
+        "edits": [e.id for e in _edits(pair)],
     }
     if pairwise:
         return row | {"orders": [o and o.value for o in result.orders]}
-    return row | {"scores": list(_values(pair, judgements)), "edits": [e.id for e in _edits(pair)]}
+    return row | {"scores": list(_values(pair, run.judgements))}
 
 
-def _read_row(row: Mapping[str, Any]) -> PairResult:
+def read_pair(row: Mapping[str, Any]) -> PairResult:
+    """A line of `pairs.jsonl` as a result.
+
+    Raises:
+        KeyError, ValueError: if it is none.
+    """
     return PairResult(
         id=row["id"],
         label=Choice(row["label"]),

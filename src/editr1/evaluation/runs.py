@@ -4,8 +4,8 @@ config.json        what the run was started with
 environment.json   code revision, packages, machine
 judgements.jsonl   one line per edit or pair, appended as they come: a second run judges only what is missing
 pictures/          pictures out of Parquet files
-judge.json         who judged
-pairs.jsonl        one line per pair: label, choice, scores
+judge.json         who judged, and which versions the server named
+pairs.jsonl        one line per pair (label, choice, scores) or per finished picture (scores), with the pictures' paths
 problems.jsonl     rows that were left out, and why
 manifest.json      everything that must agree before two results may be compared
 result.json        the figures, with the manifest
@@ -24,8 +24,9 @@ from editr1 import __version__
 from editr1.errors import ConfigError, DataError, JudgeError
 from editr1.evaluation.benchmarks.base import Problem
 from editr1.evaluation.judgements import Judgement, JudgementFile, OnJudgement
-from editr1.files import write_atomic, write_json
+from editr1.files import relative_reference, write_atomic, write_json
 from editr1.rundir import RunDir
+from editr1.types import ImageLike
 
 CHUNK = 64
 """Edits handed to a judge at once: what a judge that stops answering leaves behind is at most this much."""
@@ -48,6 +49,10 @@ class Describes(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Everything that can change an answer."""
+        ...
+
+    def versions(self) -> list[str]:
+        """What the judge's server said it is, over the answers so far."""
         ...
 
 
@@ -129,7 +134,10 @@ class EvalRun:
                 progress.new += 1
                 advance(1)
 
-            submit(judge, chunk, keep)
+            try:
+                submit(judge, chunk, keep)
+            finally:
+                self._note_versions(judge.versions())
             self._stop_if_gone([self.judgements[item.id] for item in chunk])
         return progress
 
@@ -159,6 +167,10 @@ class EvalRun:
             if lines or (self.path / name).exists():
                 text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
                 write_atomic(self.path / name, text)
+
+    def reference(self, picture: ImageLike) -> str | None:
+        """A picture's path as seen from the run directory, for `pairs.jsonl`; None if it is no path."""
+        return relative_reference(picture, self.path) if isinstance(picture, str | Path) else None
 
     def failures(self, ids: Iterable[str]) -> dict[str, int]:
         """Judgements without a score or choice, by status."""
@@ -202,16 +214,25 @@ class EvalRun:
 
     def _begin(self, judge: dict[str, Any]) -> None:
         """Record who judges; refuse to mix two judges in one run."""
-        judge = json.loads(json.dumps(judge))
+        judge = json.loads(json.dumps(judge)) | {"versions": []}
         if self._judge is None or not self.judgements:
             self._judge = judge
-        elif self._judge != judge:
-            changed = sorted(k for k in judge.keys() | self._judge.keys() if judge.get(k) != self._judge.get(k))
+        former = self._judge | {"versions": []}  # a server that names another version is recorded, not refused
+        if former != judge:
+            changed = sorted(k for k in judge.keys() | former.keys() if judge.get(k) != former.get(k))
             raise ConfigError(
                 f"{self.path} holds judgements of another judge ({', '.join(changed)} differ): choose another --out"
             )
         RunDir.create(self.path, self.config, resume=True)
-        write_json(self.path / "judge.json", judge)
+        write_json(self.path / "judge.json", self._judge)
+
+    def _note_versions(self, versions: Iterable[str]) -> None:
+        """Add to `judge.json` what the server calls itself, which may change while a run goes on."""
+        assert self._judge is not None
+        known = self._judge.get("versions", [])
+        if set(versions) - set(known):
+            self._judge["versions"] = sorted({*known, *versions})
+            write_json(self.path / "judge.json", self._judge)
 
     def _code(self) -> list[Any]:
         """Revisions of the code that judged: one, unless the run was continued by another."""

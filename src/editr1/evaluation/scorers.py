@@ -57,6 +57,10 @@ class VerifierScorer:
             "passes_temperature": v.passes_temperature,
         }
 
+    def versions(self) -> list[str]:
+        """See `served_versions`."""
+        return served_versions(self.verifier.judge)
+
 
 def from_verdict(identity: str, verdict: EditVerdict) -> Judgement:
     """A verdict in the form that all judges share; its parts are the shares of principles met, by family."""
@@ -114,6 +118,10 @@ class RatingScorer:
         """Judge, prompt, sampling, passes."""
         given = describe_judge(self.kind, self.judge, self.prompt.hash, self.sampling, self.passes, self.max_tries)
         return given | {"prompt": self.prompt.name}
+
+    def versions(self) -> list[str]:
+        """See `served_versions`."""
+        return served_versions(self.judge)
 
     def score_many(self, edits: Sequence[Edit], *, on_judgement: OnJudgement) -> None:
         """Judge all edits; the edited picture is brought to the source's size first."""
@@ -215,6 +223,14 @@ def _number(value: Any) -> float:
         return float(value)
     except ValueError:
         raise VerdictParseError("no score", f"{value!r} is no number") from None
+
+
+def served_versions(judge: Judge) -> list[str]:
+    """What a server said it is, over the answers so far: "gpt-4.1" may answer as "gpt-4.1-2025-04-14".
+
+    Empty for judges whose fingerprint says it all (weights on disk), and before the first answer.
+    """
+    return sorted(getattr(judge, "versions", ()))
 
 
 def describe_judge(

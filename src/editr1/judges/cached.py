@@ -54,6 +54,11 @@ class CachedJudge:
     def __repr__(self) -> str:
         return f"CachedJudge({self.judge!r}, {str(self.folder)!r})"
 
+    @property
+    def versions(self) -> set[str]:
+        """What the judge that is asked says it is; answers from disk do not say."""
+        return set(getattr(self.judge, "versions", ()))
+
     def chat(self, requests: Sequence[ChatRequest], *, on_reply: OnReply | None = None) -> list[ChatReply]:
         """Answer all requests; those on disk come first, and nothing is asked if all are there."""
         replies: dict[int, ChatReply] = {}

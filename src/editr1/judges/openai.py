@@ -106,6 +106,7 @@ class OpenAIJudge:
         self._may_switch_field = token_limit is None
         self._breaker = Breaker(give_up_after)
         self._ever_answered = False
+        self.versions: set[str] = set()  # what the server says it is: "gpt-4.1" may be "gpt-4.1-2025-04-14"
         options = json.dumps([self.extra_body, self.omit, image_format, detail], sort_keys=True)
         self.fingerprint = f"openai:{self._endpoint}:{model}:{hashlib.sha256(options.encode()).hexdigest()[:16]}"
 
@@ -222,6 +223,9 @@ class OpenAIJudge:
             return self._redact(read_failure(exc)), Usage()
         except Exception as exc:  # whatever a broken server makes the SDK raise is this one call's failure
             return self._redact(read_failure(exc)), Usage()
+        served = getattr(completion, "model", None)  # broken servers make the SDK return anything
+        if isinstance(served, str) and served:
+            self.versions.add(served)
         return read_completion(completion)
 
     def _fields(self, request: ChatRequest, token_field: str) -> dict[str, Any]:

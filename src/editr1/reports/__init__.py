@@ -1,11 +1,13 @@
 """Reports: verdicts in, one static, self-contained HTML file out.
 
-`write_report` takes items from memory; `load_items` reads what `editr1 score --out` wrote. Neither loads torch.
+`write_report` takes items from memory; `load_items` reads what `editr1 score --out` wrote; `write_comparison` shows
+evaluations side by side. None of them loads torch.
 """
 
 from __future__ import annotations
 
+from editr1.reports.comparison import write_comparison
 from editr1.reports.html import write_report
 from editr1.reports.load import load_items
 
-__all__ = ["load_items", "write_report"]
+__all__ = ["load_items", "write_comparison", "write_report"]

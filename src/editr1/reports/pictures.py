@@ -60,6 +60,16 @@ def max_side_for(count: int) -> int:
     return 1024 if count <= 48 else 640 if count <= 250 else 384
 
 
+def embed_thumbnail(role: str, ref: ImageLike | None, max_side: int) -> Shown:
+    """Load one picture and embed it, lossless only where pixels show; a missing one is a note, not an error."""
+    try:
+        if ref is None:
+            raise ImageError(f"no {role} picture is named")
+        return _embed(role, load_with_notes(ref, role)[0], max_side, lossless=ENLARGE_BELOW)
+    except ImageError as exc:
+        return Shown(role, note=str(exc))
+
+
 def picture_row(source: ImageLike | None, edited: ImageLike | None, max_side: int) -> PictureRow:
     """Load and embed both pictures, and draw their difference. A missing picture is a note, not an error."""
     loaded: dict[str, Image.Image] = {}
@@ -97,12 +107,12 @@ def _changed(before: Image.Image, after: Image.Image) -> str:
     return f"{100 * share:.1f}\N{THIN SPACE}% of pixels differ visibly"
 
 
-def _embed(role: str, image: Image.Image, max_side: int) -> Shown:
+def _embed(role: str, image: Image.Image, max_side: int, lossless: int = LOSSLESS_SIDE) -> Shown:
     full = image.size
     small = image.convert("RGB")
     small.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
     small.info = {}  # no profiles or comments: they would be written into the file again
-    data, kind = io.BytesIO(), "png" if max(small.size) <= LOSSLESS_SIDE else "webp"
+    data, kind = io.BytesIO(), "png" if max(small.size) <= lossless else "webp"
     if kind == "png":
         small.save(data, "PNG", optimize=True)
     else:

@@ -56,7 +56,7 @@ def ratings(*values: float) -> str:
 @pytest.fixture(autouse=True)
 def few_resamples(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rough intervals are enough where the figures themselves are tested, and take a tenth of the time."""
-    if request.path.stem in ("test_benchmarks", "test_editor_benchmarks", "test_eval_cli"):
+    if request.path.stem in ("test_benchmarks", "test_compare", "test_editor_benchmarks", "test_eval_cli"):
         monkeypatch.setattr(bootstrap, "__defaults__", (200, *bootstrap.__defaults__[1:]))
 
 

@@ -153,13 +153,30 @@ def summarise(
     return tables
 
 
+def figures_of(judgement: Judgement, benchmark: EditorBenchmark) -> dict[str, float]:
+    """A benchmark's figures of one picture; without those whose parts the judge did not give, empty without a score."""
+    if judgement.score is None:
+        return {}
+    return {name: _value(judgement, part) for name, part in benchmark.figures.items() if _has(judgement, part)}
+
+
+def subset_name(language: str, intersection: bool) -> str:
+    """As tables are called, e.g. "en full"."""
+    return f"{language} {'intersection' if intersection else 'full'}".strip()
+
+
+def in_subset(name: str, language: str, intersection: bool) -> bool:
+    """Whether a task belongs to the subset of that name."""
+    return name == subset_name(language, False) or (intersection and name == subset_name(language, True))
+
+
 def _subsets(samples: Sequence[Sample]) -> Iterator[tuple[str, list[Sample]]]:
     for language in dict.fromkeys(s.language for s in samples):
         spoken = [s for s in samples if s.language == language]
-        yield f"{language} full".strip(), spoken
+        yield subset_name(language, False), spoken
         common = [s for s in spoken if s.intersection]
         if len(common) < len(spoken):
-            yield f"{language} intersection".strip(), common
+            yield subset_name(language, True), common
 
 
 def _has(judgement: Judgement, part: str) -> bool:

@@ -1,0 +1,135 @@
+"""Two runs on the items that both have: differences item by item, with bootstrap intervals and exact sign tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from editr1.evaluation.bootstrap import Estimate
+from editr1.evaluation.metrics import Choice, PairResult, compare_judges, macro_mean, mean, sign_test
+from editr1.evaluation.reward_models import read_pair
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """One run less another, over the items that both answered; without any, there is no difference.
+
+    Attributes:
+        second: index of the run that the first run is taken from.
+        items: how many.
+        unmatched: items that only one run has; `unanswered`: those that both have and one failed on.
+        differences: by figure.
+        categories: of the main figure, by category.
+        better, worse: items on which the other run is ahead, and behind; ties are left out.
+        p_value: exact sign test of these two numbers, two-sided (for judges, McNemar's test).
+    """
+
+    second: int
+    items: int
+    unmatched: int
+    unanswered: int
+    differences: Mapping[str, Estimate]
+    categories: Mapping[str, Estimate]
+    better: int
+    worse: int
+    p_value: float
+
+
+def pair_judges(first: Rows, second: Rows, number: int, seed: int = 0) -> Paired:
+    """Two judges on one dimension's pairs in which people had a preference.
+
+    Args:
+        first: rows of the baseline.
+        second: rows of the other run.
+        number: index of the other run.
+        seed: of the bootstrap.
+    """
+    ours, theirs = (_results(rows) for rows in (first, second))
+    shared = [key for key in ours if key in theirs]
+    answered = [key for key in shared if ours[key].choice is not None and theirs[key].choice is not None]
+    found = _counted(number, len(ours) + len(theirs), len(shared), len(answered))
+    compared = compare_judges(ours.values(), theirs.values(), seed)
+    if compared is None:
+        return found
+    gains = [float(credit(theirs[k]) == 1) - float(credit(ours[k]) == 1) for k in answered]
+    tasks = [ours[key].task for key in answered]
+    differences = {
+        "strict, a tie is wrong": compared.difference,
+        "half credit for a tie": compared.half_credit_difference,
+    }
+    if len(set(tasks)) > 1:
+        differences["strict, mean over tasks"] = macro_mean(gains, tasks, seed)
+    return replace(
+        found,
+        differences=differences,
+        categories=_by_category(gains, tasks, seed),
+        better=compared.only_second,
+        worse=compared.only_first,
+        p_value=compared.p_value,
+    )
+
+
+def pair_editors(first: Rows, second: Rows, number: int, seed: int = 0) -> Paired:
+    """Two editors on the tasks of one subset.
+
+    Differences are means over categories, like the benchmarks' figures; the last figure is the main one.
+    """
+    ours, theirs = ({editor_key(row): row for row in rows} for rows in (first, second))
+    shared = [key for key in ours if key in theirs]
+    answered = [key for key in shared if ours[key]["scores"] and theirs[key]["scores"]]
+    found = _counted(number, len(ours) + len(theirs), len(shared), len(answered))
+    if not answered:
+        return found
+    figures = [
+        name
+        for name in ours[answered[0]]["scores"]
+        if all(name in of[key]["scores"] for of in (ours, theirs) for key in answered)
+    ]
+    gains = {name: [theirs[k]["scores"][name] - ours[k]["scores"][name] for k in answered] for name in figures}
+    kinds = [ours[key]["category"] for key in answered]
+    main = gains[figures[-1]] if figures else []
+    better, worse = sum(gain > 0 for gain in main), sum(gain < 0 for gain in main)
+    return replace(
+        found,
+        differences={name: macro_mean(values, kinds, seed) for name, values in gains.items()},
+        categories=_by_category(main, kinds, seed) if main else {},
+        better=better,
+        worse=worse,
+        p_value=sign_test(better, worse),
+    )
+
+
+def _counted(number: int, both: int, shared: int, answered: int) -> Paired:
+    """The numbers of items alone; `both` is the sum of what the two runs have."""
+    return Paired(number, answered, both - 2 * shared, shared - answered, {}, {}, 0, 0, 1.0)
+
+
+def judge_key(row: Mapping[str, Any]) -> str:
+    """Two rows are of one pair if id, pictures, instruction and label agree."""
+    return "\x00".join((row["id"], *row["edits"], row["label"]))
+
+
+def editor_key(row: Mapping[str, Any]) -> str:
+    """Two rows are of one task if key, source picture and instruction agree."""
+    return f"{row['key']}\x00{row['context']}"
+
+
+def credit(result: PairResult) -> float:
+    """1 for the label, 0.5 for a tie, 0 for the other edit."""
+    return 1.0 if result.choice is result.label else 0.5 if result.choice is Choice.SAME else 0.0
+
+
+def _results(rows: Rows) -> dict[str, PairResult]:
+    """Pairs with a preference by key, which is their id from here on."""
+    results = ((judge_key(row), read_pair(row)) for row in rows)
+    return {key: replace(result, id=key) for key, result in results if result.label is not Choice.SAME}
+
+
+def _by_category(values: Sequence[float], names: Sequence[str], seed: int) -> dict[str, Estimate]:
+    of: dict[str, list[float]] = {}
+    for value, name in zip(values, names, strict=True):
+        of.setdefault(name, []).append(value)
+    return {name: mean(of[name], seed) for name in sorted(of)}

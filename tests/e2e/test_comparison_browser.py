@@ -1,0 +1,100 @@
+"""The comparison page in a real browser: it loads, its filter works, and it can be read on a phone and on a desk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from browser import CHROMIUM, visit
+from report_samples import compared
+
+from editr1.reports import write_comparison
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    return write_comparison(compared(tmp_path), tmp_path / "comparison.html")
+
+
+def test_filter_and_order(page: Path) -> None:
+    """Gaps of item k: A and B k, A and C 4 - k, B and C |2 k - 4|; of the last one A and B 9."""
+    answers, console = visit(
+        page,
+        """
+        const a = { all: shown(), count: find("shown").textContent };
+        a.pair = set("f-pair", "AB");
+        a.other = set("f-pair", "BC"); await reset();
+        a.category = set("f-category", "color_alter"); await reset();
+        a.text = set("f-text", "WORTH  6.0"); await reset();
+        a.none = set("f-text", "nothing like it");
+        a.empty = !find("empty").hidden;
+        a.reset = await reset();
+        a.id = set("f-sort", "id"); await reset();
+        a.warnings = page.querySelectorAll("#warnings li").length;
+        a.first = page.querySelector("#warnings li").textContent;
+        a.title = page.title;
+        return a;
+        """,
+    )
+    assert console == ""
+    assert answers == {
+        "all": "task-10 task-0 task-1 task-3 task-2",
+        "count": "5 of 5 shown",
+        "pair": "task-10 task-3 task-2 task-1",
+        "other": "task-0 task-1 task-3",
+        "category": "task-1 task-3",
+        "text": "task-3",
+        "none": "",
+        "empty": True,
+        "reset": "task-10 task-0 task-1 task-3 task-2",
+        "id": "task-0 task-1 task-2 task-3 task-10",
+        "warnings": 2,
+        "first": "seed differs: 0 in A and B, 5 in C",
+        "title": "GEdit-Bench: 3 runs compared",
+    }
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_it_can_be_read(page: Path, width: int) -> None:
+    """Nothing sticks out but what can be scrolled, no text is smaller than 10 px, charts are drawn, pictures load."""
+    answers, console = visit(
+        page,
+        """
+        for (const part of page.querySelectorAll("details")) part.open = true;
+        const images = [...page.querySelectorAll("article img")];
+        for (const image of images) image.loading = "eager";
+        await new Promise((done) => view.setTimeout(done, 1000));
+        const box = (part) => part.getBoundingClientRect();
+        const cut = [...page.querySelectorAll("body *")].filter((part) =>
+          box(part).right > view.innerWidth + 1 && !part.closest(".hidden, .skip, .scroll > *"));
+        const texts = [...page.querySelectorAll("svg text")];
+        const scale = (text) => box(text.ownerSVGElement).width / text.ownerSVGElement.viewBox.baseVal.width;
+        const sizes = texts.map((text) => parseFloat(view.getComputedStyle(text).fontSize) * scale(text));
+        const over = (text) => box(text).right > box(text.ownerSVGElement).right + 1;
+        return {
+          width: page.documentElement.scrollWidth,
+          cut: cut.map((part) => part.className),
+          smallest: Math.min(...sizes) >= 9,
+          outside: texts.filter(over).map((text) => text.textContent),
+          bars: page.querySelectorAll(".chart rect").length,
+          whiskers: page.querySelectorAll(".whisker").length,
+          pictures: [...new Set(images.map((i) => `${i.naturalWidth}x${i.naturalHeight}`))],
+          missing: page.querySelectorAll(".missing").length,
+        };
+        """,
+        width=width,
+        height=844,
+    )
+    assert console == ""
+    assert answers == {
+        "width": width,
+        "cut": [],
+        "smallest": True,
+        "outside": [],
+        "bars": 3 * (5 + 4 + 5),
+        "whiskers": 6,
+        "pictures": ["320x240"],
+        "missing": 4,
+    }
