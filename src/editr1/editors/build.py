@@ -1,0 +1,162 @@
+"""Editors by path or hub id."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from editr1.config import load as load_recipe
+from editr1.editors.base import EditorOptions
+from editr1.editors.pipeline import PipelineEditor
+from editr1.errors import ConfigError, DataError, MissingExtraError, ModelError
+from editr1.judges.files import folder_digest
+
+OPTIONS_FILE = "editr1.json"
+"""Beside a model's `model_index.json`: the `EditorOptions` that it is to be used with."""
+
+EDITORS: dict[str, str] = {
+    "FluxKontextPipeline": "editr1.editors.kontext:KontextEditor",
+    "QwenImageEditPipeline": "editr1.editors.qwen_image_edit:QwenImageEditEditor",
+    "QwenImageEditPlusPipeline": "editr1.editors.qwen_image_edit:QwenImageEditPlusEditor",
+}
+"""The editor for each class of pipeline. A further editor is a file with a `PipelineEditor`, and a line here."""
+
+
+def build_editor(
+    model: str | Path,
+    *,
+    options: EditorOptions | None = None,
+    lora: str | Path | None = None,
+    dtype: str | None = None,
+    device: str | None = None,
+    revision: str | None = None,
+) -> PipelineEditor:
+    """Load a pipeline of diffusers, from safetensors only, and put the editor for its class on it.
+
+    Args:
+        model: a folder that `save_pretrained` wrote, or a hub id such as "black-forest-labs/FLUX.1-Kontext-dev".
+        options: how to use it; where they are silent, the folder's `editr1.json` speaks, then the pipeline's ways.
+        lora: folder or hub id of weights that `load_lora_weights` takes.
+        dtype: e.g. "bfloat16"; default is bfloat16 on a GPU and float32 on the CPU.
+        device: e.g. "cuda:1"; default is the first GPU, else the CPU.
+        revision: of a hub id.
+
+    Raises:
+        ModelError: if there is no such model, or no editor for its pipeline.
+        ConfigError: for an unknown device or dtype, or an `editr1.json` that cannot be read.
+        MissingExtraError: if diffusers is not installed.
+    """
+    where = _device(device)
+    precision = _dtype(dtype, where)
+    folder = Path(model).expanduser()
+    _check_exists(folder, str(model))
+    try:
+        import diffusers
+    except ImportError as exc:
+        raise MissingExtraError("editing pictures", "editors") from exc
+    source = str(folder if folder.is_dir() else model)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*torch_dtype")  # the name that older ones know too
+            pipeline: Any = diffusers.DiffusionPipeline.from_pretrained(
+                source, torch_dtype=precision, revision=revision, use_safetensors=True
+            )
+        if lora is not None:
+            pipeline.load_lora_weights(str(lora), use_safetensors=True)
+    except Exception as exc:  # diffusers raises whatever its parts raise
+        raise ModelError(f"the editor {model} cannot be loaded: {' '.join(str(exc).split())[:240]}") from exc
+    pipeline.set_progress_bar_config(disable=True)
+    chosen = merge_options(read_options(folder), options)
+    fingerprint = f"{_fingerprint(folder, str(model), revision)}:{precision}:{_lora_fingerprint(lora)}"
+    return wrap(pipeline.to(where), chosen, name=folder.name, fingerprint=fingerprint)
+
+
+def wrap(
+    pipeline: Any, options: EditorOptions | None = None, *, name: str = "", fingerprint: str = "", **arguments: Any
+) -> PipelineEditor:
+    """The editor for a pipeline that is loaded already.
+
+    Args:
+        pipeline: of a class that `EDITORS` names.
+        options: how to use it.
+        name: for messages and records.
+        fingerprint: of its weights, if known.
+        arguments: further ones of `PipelineEditor`, such as `autocast`.
+
+    Raises:
+        ModelError: if there is no editor for its class.
+    """
+    kind = type(pipeline).__name__
+    if kind not in EDITORS:
+        raise ModelError(f"there is no editor for a {kind}: use a model with one of {', '.join(EDITORS)}")
+    module, _, attribute = EDITORS[kind].partition(":")
+    make: Callable[..., PipelineEditor] = getattr(import_module(module), attribute)
+    return make(pipeline, options, name=name, fingerprint=fingerprint, **arguments)
+
+
+def read_options(folder: str | Path) -> EditorOptions:
+    """What a model's folder says about its use; nothing if there is no such file.
+
+    Raises:
+        ConfigError: if the file cannot be read.
+    """
+    path = Path(folder) / OPTIONS_FILE
+    if not path.is_file():
+        return EditorOptions()
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return load_recipe(EditorOptions, values=data)
+    except (OSError, ValueError, AttributeError, DataError) as exc:
+        raise ConfigError(f"{path} holds no options of an editor: {exc}") from exc
+
+
+def merge_options(base: EditorOptions, over: EditorOptions | None) -> EditorOptions:
+    """The first, with what the second says laid over it."""
+    return base if over is None else base.model_copy(update=over.model_dump(exclude_none=True))
+
+
+def _check_exists(folder: Path, model: str) -> None:
+    """Say what is wrong with a path before the hub client takes it for a hub id."""
+    if folder.is_dir():
+        if not (folder / "model_index.json").is_file():
+            raise ModelError(f"the folder {model} holds no pipeline (no model_index.json): name the folder that does")
+    elif folder.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
+        raise ModelError(f"there is no editor at {model}: give the folder of a pipeline, or a hub id, owner/name")
+
+
+def _fingerprint(folder: Path, model: str, revision: str | None) -> str:
+    """Of all that a context depends on. A hub id stands for itself: name a revision to be sure."""
+    if not folder.is_dir():
+        return f"hub:{model}@{revision}"
+    parts = sorted(part for part in folder.iterdir() if part.is_dir())
+    return "folder:" + "-".join(folder_digest(part) for part in parts)
+
+
+def _lora_fingerprint(lora: str | Path | None) -> str:
+    if lora is None:
+        return ""
+    return folder_digest(lora) if Path(lora).is_dir() else str(lora)
+
+
+def _device(device: str | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(device)
+    except RuntimeError as exc:
+        raise ConfigError(f"unknown device {device!r}: use e.g. cpu, cuda or cuda:1") from exc
+
+
+def _dtype(dtype: str | None, device: torch.device) -> torch.dtype:
+    if dtype is None:
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    found = getattr(torch, dtype, None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ConfigError(f"unknown dtype {dtype!r}: use bfloat16, float16 or float32")
+    return found
