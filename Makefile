@@ -8,10 +8,10 @@ EXTRAS := train editors serve ray dev
 LINT_PATHS := src tests $(wildcard benchmarks scripts)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint fmt docs bench lock clean
+.PHONY: help install demo curate-demo test test-all lint fmt docs bench lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Set up .venv from requirements.lock (once, and again when it changes)
 
@@ -28,6 +28,12 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: install ## Score fresh sticker edits with the embedded verifier; writes runs/demo/report.html
 	$(BIN)/editr1 demo
+
+curate-demo: install ## Curate sticker traces, and fine-tune a small verifier on them
+	$(BIN)/editr1 curate recipes/sticker/curate.toml --out runs/curate-demo \
+	  --set select.random=100 --set select.hard=100 --set export.holdout=0.05
+	$(BIN)/editr1 train sft recipes/sticker/sft-small.toml --out runs/sft-demo \
+	  --set 'data=["runs/curate-demo"]' --set steps=300 --set held_out.every=100
 
 test: install ## Run the quick tests
 	$(BIN)/python -m pytest

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from editr1 import __version__
-from editr1.cli import curate, decompose, demo, report, score, select, stickers
+from editr1.cli import curate, decompose, demo, edit, preferences, report, score, select, serve, stickers, train
 from editr1.cli import eval as evaluation
 from editr1.errors import Editr1Error
 
@@ -31,11 +31,15 @@ app = typer.Typer(
 )
 app.command(short_help="Score one edit, or a file of edits.")(score.score)
 app.command(short_help="Split an instruction into yes/no principles.")(decompose.decompose)
+app.command(short_help="Edit one picture, or a file of tasks.")(edit.edit)
 app.command(short_help="Make reasoning traces for fine-tuning a verifier.")(curate.curate)
 app.command(short_help="Make an HTML report of verdicts.")(report.report)
 app.command(short_help="Draw sticker edits, score them, write a report.")(demo.demo)
 app.command(short_help="Keep the best edits, with reasons.")(select.select)
+app.command(short_help="Score edits over HTTP.")(serve.serve)
 app.add_typer(evaluation.app, name="eval", short_help="Evaluate judges, editors and human studies.")
+app.add_typer(preferences.app, name="preferences", short_help="Human preferences between two edits.")
+app.add_typer(train.app, name="train", short_help="Train verifiers, and editors by them.")
 app.add_typer(stickers.app, name="stickers", short_help="The embedded domain: edits with a known truth.")
 
 
