@@ -89,7 +89,7 @@ class ChatServer:
         self.stop()
 
 
-def answer(text, *, finish="stop", refusal=None, usage=(11, 7), **message):
+def answer(text, *, finish="stop", refusal=None, usage=(11, 7), model="m", **message):
     """A whole chat completion."""
     return (
         200,
@@ -98,7 +98,7 @@ def answer(text, *, finish="stop", refusal=None, usage=(11, 7), **message):
             "id": "x",
             "object": "chat.completion",
             "created": int(time.time()),
-            "model": "m",
+            "model": model,
             "choices": [
                 {
                     "index": 0,

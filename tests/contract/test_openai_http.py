@@ -73,7 +73,7 @@ class TestWhatIsSent:
         assert server.headers[0]["authorization"] == f"Bearer {KEY}"
 
     def test_the_server_says_which_version_answers(self):
-        with ChatServer(script(answer("yes") | {"model": "m-2026-01-01"}, answer("yes") | {"model": ""})) as server:
+        with ChatServer(script(answer("yes", model="m-2026-01-01"), answer("yes", model=None))) as server:
             client = judge(server.url)
             assert client.versions == set()
             client.chat([request("one"), request("two")])
