@@ -49,8 +49,12 @@ def test_what_is_saved_loads_and_paints_the_same(kind: str, make_task: MakeTask,
     assert loaded.options == made.options
     expected, found = (next(sample(editor, editor.encode([make_task()]), [3])) for editor in (made, loaded))
     assert found.steps == 4
-    assert torch.equal(found.final, expected.final)
-    assert found.images[0].tobytes() == expected.images[0].tobytes()
+    for name in count_parameters(pipeline):
+        one, two = getattr(pipeline, name).state_dict(), getattr(loaded.pipeline, name).state_dict()
+        assert one.keys() == two.keys()
+        assert all(torch.equal(one[key], two[key]) for key in one), name
+    # weights that lie elsewhere in memory may take other kernels: the last bits differ, of latents up to 20
+    torch.testing.assert_close(found.final, expected.final, rtol=0, atol=1e-3)
 
 
 def test_options_are_laid_over_those_of_the_folder(saved: Path) -> None:
