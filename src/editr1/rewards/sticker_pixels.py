@@ -18,12 +18,13 @@ from PIL import Image, ImageFilter
 from editr1.stickers.draw import backdrop_pixels, caption_mask, pixels, sticker_mask
 from editr1.stickers.kinds import BACKDROPS, SIDE
 from editr1.stickers.scene import Backdrop, Scene
-from editr1.stickers.steps import Step
-from editr1.stickers.steps_picture import ChangeBackdrop
+from editr1.stickers.steps import Remove, Step
+from editr1.stickers.steps_picture import ChangeBackdrop, Write
 from editr1.stickers.tasks import StickerTask
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+Codes = npt.NDArray[np.intp]
 
 _VISIBLE = 8.0  # levels of 255 by which a step has to change a pixel for the pixel to tell whether it was done
 _NOT_BEGUN, _DONE = 0.3, 0.8  # of the way from undone to done: an autoencoder's copy of a right edit comes to over 0.8
@@ -60,7 +61,7 @@ def step_progress(task: StickerTask, seen: Floats) -> list[float]:
         task: the context.
         seen: (SIDE, SIDE, 3), in levels of 0-255.
     """
-    after = _drawn(task.after)
+    before, after = _drawn(task.before), _drawn(task.after)
     drift = _unasked_difference(task, seen)
     shares = []
     for number, step in enumerate(task.steps):
@@ -70,8 +71,12 @@ def step_progress(task: StickerTask, seen: Floats) -> list[float]:
         without = _drawn(_apply(task, [s for i, s in enumerate(task.steps) if i != number]))
         where = np.abs(after - without).mean(axis=2) > _VISIBLE
         if "backdrop" in task.touches:
+            if _takes_away(step):
+                shares.append(_gone(task, step, seen))
+                continue
             where &= ~_bare(task.after)
-        shares.append(_way(seen, without, after, where, drift) if where.any() else 1.0)
+        begun = where.any() and _left_behind(seen, before, after, where) > _NOT_BEGUN
+        shares.append(_way(seen, without, after, where, drift) if begun else 0.0)
     return shares
 
 
@@ -87,6 +92,24 @@ def _way(seen: Floats, undone: Floats, done: Floats, where: Mask, drift: float) 
         return 0.0
     way = 1 - max(to_done - drift, 0.0) / whole
     return float(np.clip((way - _NOT_BEGUN) / (_DONE - _NOT_BEGUN), 0, 1))
+
+
+def _takes_away(step: Step) -> bool:
+    return isinstance(step, Remove) or (isinstance(step, Write) and step.word is None)
+
+
+def _gone(task: StickerTask, step: Step, seen: Floats) -> float:
+    """How far what a step takes away is no longer to be seen, in [0, 1]; what it bares is of the editor's choice."""
+    before = _drawn(task.before)
+    where = np.abs(before - _drawn(step.apply(task.before))).mean(axis=2) > _VISIBLE
+    share = _left_behind(seen, before, _drawn(task.after), where)
+    return float(np.clip((share - _NOT_BEGUN) / (_DONE - _NOT_BEGUN), 0, 1))
+
+
+def _left_behind(seen: Floats, before: Floats, after: Floats, where: Mask) -> float:
+    """How far pixels are from the source, as a share of how far a right edit is from it."""
+    off, whole = (float(np.abs(picture - before)[where].mean()) for picture in (seen, after))
+    return off / max(whole, 1.0)
 
 
 def unasked_cost(task: StickerTask, seen: Floats) -> float:
@@ -149,24 +172,29 @@ def recognise_backdrop(seen: Floats, where: Mask) -> str:
         seen: (SIDE, SIDE, 3), in levels of 0-255.
         where: the pixels to look at.
     """
-    own = _features(seen, where)
-    distances = {k: min(np.abs(own - _features(c, where)).sum() for c in _crops(k)) for k in BACKDROPS}
+    own = _shares(_codes(seen), where)
+    distances = {k: min(np.abs(own - _shares(codes, where)).sum() for codes in _crops(k)) for k in BACKDROPS}
     return min(distances, key=lambda kind: distances[kind])
 
 
 @cache
-def _crops(kind: str) -> tuple[Floats, ...]:
-    return tuple(backdrop_pixels(Backdrop(kind, -1 - n)).astype(np.float32) for n in range(_CROPS))
+def _crops(kind: str) -> tuple[tuple[Codes, Codes], ...]:
+    """Colour and edge codes of some crops, which are the same whatever pixels are looked at."""
+    return tuple(_codes(backdrop_pixels(Backdrop(kind, -1 - n)).astype(np.float32)) for n in range(_CROPS))
 
 
-def _features(picture: Floats, where: Mask) -> Floats:
-    """Shares of colours and of edge strengths, each summing to 1."""
-    bins = np.clip(picture[where] // 43, 0, 5).astype(np.int64)  # 6 levels a channel
-    colours = np.bincount(bins @ np.array([36, 6, 1]), minlength=216)
-    grey = picture.mean(axis=2)
-    edges = np.hypot(*np.gradient(grey))[where]
-    strengths = np.histogram(edges, bins=[0, 1, 3, 6, 12, 24, 48, 512])[0]
-    return np.concatenate([colours / colours.sum(), strengths / max(strengths.sum(), 1)]).astype(np.float32)
+def _codes(picture: Floats) -> tuple[Codes, Codes]:
+    """Each pixel's colour, in 6 levels a channel, and the strength of its edge, in 7."""
+    colours = np.clip(picture // 43, 0, 5).astype(np.intp) @ np.array([36, 6, 1])
+    edges = np.digitize(np.hypot(*np.gradient(picture.mean(axis=2))), [1, 3, 6, 12, 24, 48])
+    return colours, edges
+
+
+def _shares(codes: tuple[Codes, Codes], where: Mask) -> Floats:
+    """Shares of colours and of edge strengths among some pixels, each summing to 1."""
+    colours, edges = codes
+    counts = np.concatenate([np.bincount(colours[where], minlength=216), np.bincount(edges[where], minlength=7)])
+    return (counts / max(int(where.sum()), 1)).astype(np.float32)
 
 
 def _bare(scene: Scene) -> Mask:

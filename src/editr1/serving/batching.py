@@ -58,7 +58,7 @@ class Batcher:
         self.counts: Counter[str] = Counter()
         self._queue: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
-        self._judging = 0
+        self._judging: Sequence[_Waiting] = ()
         self._closed = False
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="editr1-serve")
         self._task: asyncio.Task[None] | None = None
@@ -66,7 +66,7 @@ class Batcher:
     @property
     def pending(self) -> int:
         """Edits that wait or are being judged."""
-        return len(self._queue) + self._judging
+        return len(self._queue) + sum(not w.verdict.done() for w in self._judging)
 
     def start(self) -> None:
         """Begin to judge; in the event loop that will call `score`."""
@@ -136,7 +136,7 @@ class Batcher:
         """Have a batch judged in the thread. Whatever happens there, everyone gets a verdict or a failure."""
         loop = asyncio.get_running_loop()
         self.batches += 1
-        self._judging = len(batch)
+        self._judging = batch
         started = time.monotonic()
 
         def on_verdict(index: int, verdict: EditVerdict) -> None:
@@ -159,7 +159,7 @@ class Batcher:
                 failure = self._failure(VerdictStatus.ERROR, reason)
                 _settle(waiting, failure)
                 self._count(failure)
-        self._judging = 0
+        self._judging = ()
         _log.info("judged %d edits in %.2f s", len(batch), time.monotonic() - started)
 
     def _count(self, verdict: EditVerdict) -> None:

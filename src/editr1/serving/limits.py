@@ -30,7 +30,8 @@ class Limits:
         items: edits in one request.
         waiting: edits that may wait to be judged; beyond it requests are turned away with 429.
         upload_seconds: for a request's body to arrive.
-        seconds: that an edit may wait and be judged; then it has the status `timeout`.
+        seconds: that an edit may wait and be judged; then it has the status `timeout`. Shorter than what a client
+            waits by default, so that what was finished of its request reaches it.
 
     Raises:
         ConfigError: if one is not positive, or `items` is more than the wire format allows.
@@ -43,7 +44,7 @@ class Limits:
     items: int = MAX_ITEMS
     waiting: int = 2048
     upload_seconds: float = 60.0
-    seconds: float = 600.0
+    seconds: float = 270.0
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -9,6 +9,7 @@ from editr1.stickers.draw import draw, pixels
 from editr1.stickers.faults import EDITORS
 from editr1.stickers.kinds import SIDE
 from editr1.stickers.oracle import utility
+from editr1.stickers.steps import Remove
 from editr1.stickers.tasks import sample_task
 from editr1.types import EditKind, VerdictStatus
 
@@ -69,6 +70,19 @@ def test_half_of_two_steps_is_worth_half():
     assert pixel_utility(task, draw(scene)) == pytest.approx(10 * share, abs=1.5)
 
 
+def test_with_a_new_backdrop_too_every_step_has_to_be_done():
+    """What a removed sticker bares is a backdrop that nobody can foresee: still, left in place it is not removed."""
+    several = [sample_task("mixed", i, EditKind.BACKGROUND, multi_step=True) for i in range(12)]
+    assert any(isinstance(step, Remove) for task in several for step in task.steps)
+    for task in several:
+        if task.touches & {"style", "tone"}:
+            continue
+        assert pixel_utility(task, draw(task.before)) == 0
+        assert pixel_utility(task, draw(task.after)) > 9
+        only_backdrop = draw(task.steps[0].apply(task.before))
+        assert pixel_utility(task, only_backdrop) == pytest.approx(10 / len(task.steps), abs=2)
+
+
 def test_backdrops_are_told_apart():
     scenes = [sample_task("backdrops", index).before for index in range(40)]
     everywhere = np.ones((SIDE, SIDE), bool)
@@ -86,7 +100,9 @@ def test_a_sample_of_no_sticker_task_fails_alone():
 
 @pytest.mark.parametrize("task", [TASKS[3], sample_task("t", 5, EditKind.ADD), sample_task("t", 5, EditKind.ADD, True)])
 def test_an_id_names_its_task(task):
-    assert sticker_task(task.id) == task
+    found = sticker_task(task.id)
+    told = ("id", "before", "after", "steps", "instruction", "principles")  # probes hold functions
+    assert [getattr(found, name) for name in told] == [getattr(task, name) for name in told]
 
 
 def test_the_mask_of_pixels_to_keep():
