@@ -307,6 +307,19 @@ class GCPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     # The rest.
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load whole weights by `from_pretrained`, which knows the names that `save_pretrained` gives them.
+
+        The trainer of transformers 5 looks them up by their names in memory, and leaves those that it does not find as
+        they are: of Qwen2.5-VL, a resumed run would go on from its parent's weights, with no more than a warning.
+        """
+        bare = self.accelerator.unwrap_model(self.model)
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled or hasattr(bare, "peft_config"):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        saved = type(bare).from_pretrained(resume_from_checkpoint, dtype=bare.dtype, use_safetensors=True)
+        bare.load_state_dict(saved.state_dict())
+
     @property
     def processor(self) -> Any:
         """The model's processor."""
