@@ -114,7 +114,7 @@ def test_the_demo_writes_a_report(tmp_path):
     assert len((tmp_path / "runs/demo/verdicts.jsonl").read_text().splitlines()) == 9, "nothing is judged twice"
 
 
-@pytest.mark.parametrize("name", ["sticker-base-small", "sticker-verifier-small"])
+@pytest.mark.parametrize("name", ["sticker-base-small", "sticker-base-large", "sticker-verifier-small"])
 def test_models_load_by_path_have_cards_and_are_small(name):
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
