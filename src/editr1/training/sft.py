@@ -40,7 +40,8 @@ try:
     from accelerate.utils import broadcast_object_list, gather_object
     from transformers import PrinterCallback, TrainerCallback
     from transformers.utils.logging import disable_progress_bar
-    from trl import SFTConfig, SFTTrainer
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
     from editr1.training.sft_setup import check_surroundings, open_run, remember_data, trainer_arguments
 except ImportError as exc:
@@ -162,11 +163,18 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
         return TrainingOrder(chats.lengths, recipe.batch_size, self.work.steps, seed=recipe.seed, bucket=recipe.bucket)
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Any:
-        """TRL's loss, under faster attention if the recipe wants it."""
+        """TRL's loss, under faster attention if the recipe wants it.
+
+        Raises:
+            DataError: if pictures differ in size, and the faster attention takes them to be of one.
+        """
         if not self.work.recipe.uniform_pictures:
             return super().compute_loss(model, inputs, *args, **options)
         from editr1.training.uniform import uniform_pictures
 
+        grid = inputs["image_grid_thw"]
+        if (grid != grid[0]).any():
+            raise DataError("uniform_pictures is set, but pictures differ in size: set uniform_pictures=false")
         with uniform_pictures(self.model):
             return super().compute_loss(model, inputs, *args, **options)
 
@@ -185,7 +193,9 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
         from editr1.judges.transformers import TransformersJudge
 
         edits = choose_edits(work.held_out.rows, settings.edits)
-        model = self.model if work.recipe.lora is None else self.model.get_base_model()
+        model: Any = self.model
+        if work.recipe.lora is not None:
+            model = model.get_base_model()
         judge = TransformersJudge.from_objects(
             model,
             work.start.processor,
@@ -205,7 +215,8 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
             run, step = self.work.run, self.state.global_step
-            written = Path(self.args.output_dir) / f"checkpoint-{step}"
+            writing = Path(str(self.args.output_dir))
+            written = writing / f"checkpoint-{step}"
 
             def move(folder: Path) -> None:
                 for path in written.iterdir():
@@ -213,10 +224,23 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
                         path.rename(folder / path.name)
 
             run.save_checkpoint(step, move)
-            shutil.rmtree(self.args.output_dir)
+            shutil.rmtree(writing)
             for old in sorted(run.checkpoints.glob("step-*"))[: -self.work.recipe.keep]:
                 shutil.rmtree(old)
         self.accelerator.wait_for_everyone()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Whole weights are read by the model's class, and all of them have to be there.
+
+        transformers' own way looks for the names of the model in memory, not for those on disk, which differ for
+        Qwen2.5-VL; what it does not find it leaves as it is, with a warning: the run would go on from the parent.
+        """
+        if self.work.recipe.lora is not None or self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        target: Any = self.model
+        saved = type(target).from_pretrained(resume_from_checkpoint, dtype=target.dtype)
+        target.load_state_dict(saved.state_dict())
 
     def create_model_card(self, *args: Any, **options: Any) -> None:
         """None for a checkpoint: the finished model gets ours."""
@@ -228,8 +252,9 @@ class _Rows(TrainerCallback):  # type: ignore[misc]
     def __init__(self, work: _Work, log: MetricsLog | None, report: Report | None) -> None:
         self.work, self.log, self.report = work, log, report
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Rows have the trainer's names; times and totals are left out."""
+        logs: Mapping[str, float] = given["logs"]
         if "train_runtime" in logs:
             return
         step = state.global_step
@@ -299,10 +324,10 @@ def _last_figures(work: _Work, state: PartialState) -> dict[str, float]:
 def _finish(trainer: _Trainer, work: _Work, finished: Path, figures: Mapping[str, float]) -> None:
     """Write the model, and its card last: what has one is whole."""
     recipe, run, processor = work.recipe, work.run, work.start.processor
-    parameters = list(trainer.model.parameters())
+    model: Any = trainer.model
+    parameters = list(model.parameters())
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if recipe.lora is None else {}
     if trainer.is_world_process_zero():
-        model = trainer.model
         if recipe.lora is not None:
             model.save_pretrained(run.path / "adapter")
             processor.save_pretrained(run.path / "adapter")
@@ -321,5 +346,6 @@ def _finish(trainer: _Trainer, work: _Work, finished: Path, figures: Mapping[str
             "parent": work.start.fingerprint,
             "data": work.chats.digest(),
         }
-        write_card(finished, recipe, facts)
+        for folder in dict.fromkeys([*([run.path / "adapter"] if recipe.lora else []), finished]):
+            write_card(folder, recipe, facts)
     trainer.accelerator.wait_for_everyone()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from trl import SFTConfig
+from trl.trainer.sft_config import SFTConfig
 
 from editr1.errors import ConfigError, DataError
 from editr1.files import write_json
@@ -64,6 +64,7 @@ def trainer_arguments(recipe: SftRecipe, folder: Path, *, on_gpu: bool) -> SFTCo
             f"{recipe.micro_batch_size}: make it a multiple of {at_once}"
         )
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder / "tensorboard"))
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # rows are encoded in forked workers
     with warnings.catch_warnings():
         # transformers 5.23 calls the switch of gradient checkpointing otherwise than 5.17, and takes the old name too
         warnings.simplefilter("ignore", FutureWarning)

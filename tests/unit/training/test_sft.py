@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -69,9 +71,10 @@ def die_at(step: int):
     return report
 
 
-def test_a_killed_run_goes_on_with_the_same_losses_and_weights(sft_recipe, tmp_path):
-    """With LoRA's dropout, so that the random state counts; killed at step 5, after the checkpoint of step 4."""
-    recipe = sft_recipe(lora={"rank": 4, "alpha": 8, "dropout": 0.3}, held_out={"every": 3, "edits": 2})
+@pytest.mark.parametrize("lora", [None, {"rank": 4, "alpha": 8, "dropout": 0.3}], ids=["full", "lora"])
+def test_a_killed_run_goes_on_with_the_same_losses_and_weights(sft_recipe, tmp_path, lora):
+    """Killed at step 5, after the checkpoint of step 4; LoRA with dropout, so that the random state counts."""
+    recipe = sft_recipe(lora=lora, held_out={"every": 3, "edits": 2})
     whole = train_sft(recipe, tmp_path / "whole")
     with pytest.raises(Killed):
         train_sft(recipe, tmp_path / "killed", die_at(5))
@@ -181,6 +184,19 @@ def test_the_faster_attention_gives_the_same_losses(sft_recipe, tmp_path):
         curves.append(losses(tmp_path / f"run-{fast}"))
     for (_, slow), (_, fast) in zip(*curves, strict=True):
         assert fast == pytest.approx(slow, rel=1e-4)
+
+
+def test_the_faster_attention_refuses_pictures_of_several_sizes(sft_recipe, sft_row, sft_write, tmp_path):
+    from editr1.judges.testing import tiny_qwen
+
+    tiny_qwen(tmp_path / "parent", hidden_size=32, vision_hidden_size=16, vision_depth=1)
+    rows = [sft_row(n) for n in range(4)]
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 32)).save(buffer, "PNG")
+    rows[1]["source"] = {"bytes": buffer.getvalue(), "path": None}
+    data = (str(sft_write(tmp_path / "mixed", rows, [])),)
+    with pytest.raises(DataError, match="pictures differ in size: set uniform_pictures=false"):
+        train_sft(sft_recipe(model=str(tmp_path / "parent"), data=data, uniform_pictures=True), tmp_path / "run")
 
 
 def test_pictures_are_bounded_in_the_saved_processor_too(sft_recipe, tmp_path):
