@@ -135,7 +135,7 @@ class TransformersJudge:
         self.model = model
         self.processor = processor
         self._lock = threading.Lock()  # one generation at a time, whoever asks
-        self._control = _control_tokens(processor.tokenizer)
+        self._control = control_tokens(processor.tokenizer)
         self._fast = self._find_fast()
         bounds = f"{self.min_pixels}-{self.max_pixels}"
         self.fingerprint = f"{fingerprint}:pixels={bounds}:engine={'generate' if self._fast is None else 'fast'}"
@@ -365,7 +365,7 @@ def bounded(image: Image.Image, min_pixels: int | None, max_pixels: int | None) 
     return image.resize(size, Image.Resampling.BICUBIC)
 
 
-def _control_tokens(tokenizer: Any) -> list[str]:
+def control_tokens(tokenizer: Any) -> list[str]:
     """Texts that the tokenizer would read as control tokens."""
     added = getattr(tokenizer, "added_tokens_decoder", {})
     return sorted({t.content for t in added.values() if t.special and len(t.content) > 2}, key=len, reverse=True)

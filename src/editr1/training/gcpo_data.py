@@ -14,7 +14,7 @@ from torch.utils.data import Sampler
 from editr1.datasets.preferences import pair_of_row
 from editr1.errors import DataError
 from editr1.judges.base import Message, Picture
-from editr1.judges.transformers import _control_tokens, bounded, disarm
+from editr1.judges.transformers import bounded, control_tokens, disarm
 from editr1.types import PreferencePair
 from editr1.verifier.inputs import Loader
 from editr1.verifier.render import render_score
@@ -66,7 +66,7 @@ class Halves:
         self.pairs = pairs
         self.template = template
         self.max_pixels = max_pixels
-        self._control = _control_tokens(processor.tokenizer)
+        self._control = control_tokens(processor.tokenizer)
         self._made: OrderedDict[tuple[int, int], dict[str, Any]] = OrderedDict()
 
     def dataset(self) -> Dataset:

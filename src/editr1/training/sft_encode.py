@@ -15,7 +15,7 @@ from torch import Tensor
 
 from editr1.errors import DataError
 from editr1.judges.base import Message, Picture, Text
-from editr1.judges.transformers import _control_tokens, disarm, to_conversation
+from editr1.judges.transformers import control_tokens, disarm, to_conversation
 
 IGNORED = -100
 
@@ -55,7 +55,7 @@ class Encoder:
         self.tokenizer = processor.tokenizer
         self.end = end_of_turn(processor, set(end_tokens))
         self.pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end
-        self._control = _control_tokens(self.tokenizer)
+        self._control = control_tokens(self.tokenizer)
         self._picture_tokens: dict[tuple[int, int], int] = {}
 
     def prompts(self, chats: Sequence[Sequence[Message]]) -> dict[str, Tensor]:

@@ -57,7 +57,8 @@ def _merge(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 _STRICT = json.JSONDecoder(strict=False, object_pairs_hook=_merge)
 
 _DOUBLE, _SINGLE = '"“”„‟«»＂', "'‘’‚‛`´"
-_OPENERS = {q: family for family in (_DOUBLE, _SINGLE) for q in family}
+# Which quotes close a text that one of them opens: a straight one itself, any other the whole of its family.
+_OPENERS = {q: q if q in "\"'" else family for family in (_DOUBLE, _SINGLE) for q in family}
 _SPACE = re.compile(r"[\s\u200b\ufeff]*")
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?(?![\w.])", re.ASCII)
 _WORD = re.compile(r"[A-Za-z_][\w-]*")
@@ -152,7 +153,7 @@ class _Reader:
 
     def string(self) -> str:
         """A quoted text. A quote closes it only where the structure can go on behind it."""
-        family = _OPENERS[self.text[self.position]]
+        closers = _OPENERS[self.text[self.position]]
         self.position += 1
         parts: list[str] = []
         while self.position < len(self.text):
@@ -160,7 +161,7 @@ class _Reader:
             self.position += 1
             if char == "\\":
                 parts.append(self.escape())
-            elif char in family and self.closes():
+            elif char in closers and self.closes():
                 return "".join(parts)
             else:
                 parts.append(char)

@@ -106,6 +106,14 @@ def test_forgiven_forms(text):
     assert_whole(parse(text))
 
 
+def test_other_quotes_inside_a_text_do_not_close_it():
+    """A backtick or a curly quote before a colon, inside straight quotes, once ended the text there."""
+    for reason in ("`OPEN`: as before", "the ‘sign’: as before"):
+        checks = [Check(c.principle, c.met, reason) for c in CHECKS]
+        verdict = parse(answer(str([{**r, "reason": reason} for r in rows()])))
+        assert list(verdict.checks) == checks
+
+
 def test_unescaped_inner_quotes_and_line_breaks_in_reasons():
     broken = LIST.replace("because 0", 'the sign says "STOP", now').replace("because 1", "two\nlines 'and' it's")
     verdict = parse(answer(broken))
