@@ -130,6 +130,21 @@ def test_copies_follow_the_parameters(tiny: Tiny) -> None:
     assert list(after.tokens) == changed.generate(request)
 
 
+def test_copies_follow_a_fused_optimizer(tiny: Tiny) -> None:
+    """Its steps leave PyTorch's count of writes as it is, and are noticed all the same."""
+    model = copy.deepcopy(tiny.model)
+    engine, changed = FastEngine(model, tiny.processor, fuse=True), Tiny(model, tiny.processor)
+    request = chat("hello", picture(1), max_tokens=12)
+    before = engine.draw([request])[0]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05, fused=True)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
+    optimizer.step()
+    after = engine.draw([request])[0]
+    assert before.tokens != after.tokens
+    assert list(after.tokens) == changed.generate(request)
+
+
 def test_bfloat16_stays_near_the_model(tiny: Tiny) -> None:
     """Rounding differs from operator to operator; the engine must be no further from float32 than the model is."""
     half = Tiny(copy.deepcopy(tiny.model).to(torch.bfloat16), tiny.processor)

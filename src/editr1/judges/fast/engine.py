@@ -67,7 +67,7 @@ class FastEngine:
         self._runner = Runner(model, fuse=fuse, max_rows=max_rows)
 
     def refresh(self) -> None:
-        """Read the weights again. Needed only after writes through `parameter.data`; others are noticed."""
+        """Read the weights again. Steps of training are noticed without it; writes of single elements may not be."""
         self._runner.refresh()
 
     @property

@@ -206,9 +206,14 @@ def read_text(model: Any, *, fuse: bool, pack_rows: int) -> TextWeights:
     )
 
 
-def stamp(model: Any) -> tuple[tuple[int, int], ...]:
-    """Changes when a parameter was replaced or written in place, so that copies are known to be old.
+def stamp(model: Any) -> tuple[Any, ...]:
+    """Changes when a parameter was replaced or written, so that copies are known to be old.
 
-    Writing through `parameter.data` leaves no mark: call `FastEngine.refresh` after that.
+    PyTorch counts writes in place, but fused optimizers (the default of transformers' Trainer) and writes through
+    `parameter.data` do not count: so the element in the middle of each parameter is looked at too. A step of training
+    changes some of them; a write that spares every one of them goes unseen, and needs `FastEngine.refresh`.
     """
-    return tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in model.parameters())
+    parameters = list(model.parameters())
+    marks = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in parameters)
+    middle = torch.stack([p.detach().reshape(-1)[p.numel() // 2].float() for p in parameters])
+    return (*marks, *middle.tolist())
