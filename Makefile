@@ -60,7 +60,7 @@ bench: install ## Run every benchmark
 # vllm pins its own torch and cannot share an environment with the rest: it is left out of the lock.
 lock: install ## Compile requirements.lock anew; UPGRADE=--upgrade takes newer versions
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 $(EXTRAS:%=--extra %) \
-	  --no-emit-index-url --no-header $(UPGRADE) --output-file requirements.lock
+	  --no-header $(UPGRADE) --output-file requirements.lock
 
 clean: ## Remove caches (not .venv, not runs/)
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
