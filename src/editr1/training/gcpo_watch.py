@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -20,6 +19,7 @@ from editr1.files import write_atomic
 from editr1.judges.base import Sampling
 from editr1.judges.transformers import TransformersJudge
 from editr1.rundir import MetricsLog, RunDir
+from editr1.training.checkpoints import adopt_checkpoint
 from editr1.training.gcpo_data import pair_at
 from editr1.types import EditTask, EditVerdict, PreferencePair, Quadruple
 from editr1.verifier.score import Verifier
@@ -195,16 +195,7 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             saved = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-
-            def take(folder: Path) -> None:
-                for item in sorted(saved.iterdir()):
-                    item.rename(folder / item.name)
-
-            self._run.save_checkpoint(state.global_step, take)
-            saved.rmdir()
-            if self._keep is not None:
-                for old in sorted(self._run.checkpoints.glob("step-*"))[: -self._keep]:
-                    shutil.rmtree(old)
+            adopt_checkpoint(self._run, saved, state.global_step, self._keep)
         accelerator.wait_for_everyone()
 
 

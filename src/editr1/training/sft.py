@@ -19,6 +19,7 @@ import torch
 
 from editr1.errors import DataError, MissingExtraError, ModelError
 from editr1.rundir import MetricsLog, RunDir
+from editr1.training.checkpoints import adopt_checkpoint
 from editr1.training.recipes import SftRecipe
 from editr1.training.sft_data import (
     Chats,
@@ -216,17 +217,8 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
         if self.is_world_process_zero():
             run, step = self.work.run, self.state.global_step
             writing = Path(str(self.args.output_dir))
-            written = writing / f"checkpoint-{step}"
-
-            def move(folder: Path) -> None:
-                for path in written.iterdir():
-                    if path.name != "training_args.bin":  # a pickle that nobody reads
-                        path.rename(folder / path.name)
-
-            run.save_checkpoint(step, move)
+            adopt_checkpoint(run, writing / f"checkpoint-{step}", step, self.work.recipe.keep)
             shutil.rmtree(writing)
-            for old in sorted(run.checkpoints.glob("step-*"))[: -self.work.recipe.keep]:
-                shutil.rmtree(old)
         self.accelerator.wait_for_everyone()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
