@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from editr1.config import load as load_recipe
+from editr1.devices import find_device
 from editr1.editors.base import EditorOptions
 from editr1.editors.pipeline import PipelineEditor
 from editr1.errors import ConfigError, DataError, MissingExtraError, ModelError
@@ -52,7 +53,7 @@ def build_editor(
         ConfigError: for an unknown device or dtype, or an `editr1.json` that cannot be read.
         MissingExtraError: if diffusers is not installed.
     """
-    where = _device(device)
+    where = find_device(device)
     precision = _dtype(dtype, where)
     folder = Path(model).expanduser()
     _check_exists(folder, str(model))
@@ -142,15 +143,6 @@ def _lora_fingerprint(lora: str | Path | None) -> str:
     if lora is None:
         return ""
     return folder_digest(lora) if Path(lora).is_dir() else str(lora)
-
-
-def _device(device: str | None) -> torch.device:
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.device(device)
-    except RuntimeError as exc:
-        raise ConfigError(f"unknown device {device!r}: use e.g. cpu, cuda or cuda:1") from exc
 
 
 def _dtype(dtype: str | None, device: torch.device) -> torch.dtype:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from editr1.devices import find_device
 from editr1.errors import ConfigError, MissingExtraError, ModelError
 from editr1.judges.files import folder_digest
 
@@ -50,7 +51,7 @@ def load(
     _check_folder(model, "config.json", "model")
     if adapter is not None:
         _check_folder(adapter, "adapter_model.safetensors", "adapter")
-    where = _device(device)
+    where = find_device(device)
     kind = _dtype(dtype, where)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
@@ -108,15 +109,6 @@ def _explain(model: str, exc: Exception) -> str:
         f"the model {model!r} cannot be loaded from the hub ({reason}): check the name and the network, or download it "
         f"and give its folder"
     )
-
-
-def _device(device: str | None) -> torch.device:
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.device(device)
-    except RuntimeError as exc:
-        raise ConfigError(f"unknown device {device!r}: use e.g. cpu, cuda or cuda:1") from exc
 
 
 def _dtype(dtype: str | None, device: torch.device) -> torch.dtype | str:

@@ -83,6 +83,7 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(
     assert [row["step"] for row in rows(whole)] == [0, 1, 2, 3, 4, 5]
     assert [row["step"] for row in rows(whole) if "heldout/failed" in row] == [0, 2, 4, 5]
     assert [p.name for p in (broken / "checkpoints").iterdir() if p.is_dir()] == ["step-000005"]
+    assert not list(broken.rglob("training_args.bin")), "a pickle"
     kept = [json.loads(line)["step"] for line in (broken / "samples" / "rollouts.jsonl").read_text().splitlines()]
     assert kept == [1] * 6 + [2] * 6 + [4] * 6
     assert {item["id"] for item in load_items(broken)} == {
