@@ -16,12 +16,12 @@ from string import ascii_uppercase
 from typing import Any, Literal
 
 from editr1.errors import ConfigError, DataError
-from editr1.evaluation.benchmarks.base import Published
 from editr1.evaluation.benchmarks.editors import in_subset
 from editr1.evaluation.bootstrap import Estimate
 from editr1.evaluation.differing import Item, most_differing
 from editr1.evaluation.manifests import Field, compare_manifests
 from editr1.evaluation.paired import Paired, pair_editors, pair_judges
+from editr1.evaluation.published import Published
 from editr1.evaluation.runs import read_result, read_rows
 
 Kind = Literal["judges", "editors"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,7 @@ def evaluate_editor(
     make: Callable[[], Scorer],
     *,
     editor: str = "",
+    generation: Mapping[str, Any] | None = None,
     retry_failed: bool = False,
     seed: int = 0,
     advance: Callable[[int], None] = lambda number: None,
@@ -52,6 +53,7 @@ def evaluate_editor(
         run: keeps the judgements; a second run judges nothing.
         make: makes the judge, if it is needed.
         editor: its name, for the record.
+        generation: what the pictures were made with, if that is known.
         retry_failed: ask again where the judge failed.
         seed: of the bootstrap.
         advance: told how many more judgements are done.
@@ -79,6 +81,8 @@ def evaluate_editor(
         "editor": editor,
         "seed": seed,
     }
+    if generation is not None:
+        manifest["generation"] = dict(generation)
     figures = {
         "judgements": len(ids),
         "failures": result.failures,

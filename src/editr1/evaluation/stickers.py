@@ -131,17 +131,17 @@ class PairsResult:
     failed: int
 
 
-def sample_pair(split: str, index: int) -> tuple[StickerEdit, StickerEdit]:
-    """Two edits of one context whose utilities differ by at least PAIR_MARGIN, the better one first."""
+def sample_pair(split: str, index: int, margin: float = PAIR_MARGIN) -> tuple[StickerEdit, StickerEdit]:
+    """Two unlike edits of one context whose utilities differ by at least `margin`, the better one first."""
     task = sample_task(split, index)
     rng = Random(f"sticker-pair/{split}/{index}")
     for seed in range(1000):
         names = rng.choices(list(EDITORS), k=2)
         edits = [EDITORS[n].edit(task, seed=1 + 2 * seed + i) for i, n in enumerate(names)]
         worth = [utility(task, e.scene) for e in edits]
-        if abs(worth[0] - worth[1]) >= PAIR_MARGIN:
+        if abs(worth[0] - worth[1]) >= margin and edits[0].scene != edits[1].scene:
             return (edits[0], edits[1]) if worth[0] > worth[1] else (edits[1], edits[0])
-    raise RuntimeError(f"no pair of edits of {task.id} differs by {PAIR_MARGIN}")
+    raise RuntimeError(f"no pair of edits of {task.id} differs by {margin}")
 
 
 def evaluate_pairs(

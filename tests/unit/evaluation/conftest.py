@@ -25,6 +25,11 @@ from editr1.stickers.draw import draw
 from editr1.stickers.tasks import sample_task
 
 PIXELS = 32
+FIGURES_ONLY = (
+    *("test_benchmarks", "test_compare", "test_editor_benchmarks", "test_eval_cli", "test_layouts"),
+    *("test_generate", "test_sticker_benchmarks", "test_reproduction"),
+)
+"""Files of tests that say nothing about intervals."""
 
 
 def worth(image: Image.Image) -> float:
@@ -56,7 +61,7 @@ def ratings(*values: float) -> str:
 @pytest.fixture(autouse=True)
 def few_resamples(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rough intervals are enough where the figures themselves are tested, and take a tenth of the time."""
-    if request.path.stem in ("test_benchmarks", "test_compare", "test_editor_benchmarks", "test_eval_cli"):
+    if request.path.stem in FIGURES_ONLY:
         monkeypatch.setattr(bootstrap, "__defaults__", (200, *bootstrap.__defaults__[1:]))
 
 

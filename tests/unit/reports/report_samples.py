@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from editr1.evaluation.benchmarks.base import Published
+from editr1.evaluation.published import Published
 from editr1.evaluation.bootstrap import Estimate
 from editr1.evaluation.compare import Comparison, Run, Section
 from editr1.evaluation.differing import Answer, Item, Picture

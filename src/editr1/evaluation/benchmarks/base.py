@@ -14,6 +14,7 @@ from editr1.evaluation.benchmarks.pictures import PictureStore, StoredPicture
 from editr1.evaluation.benchmarks.tables import HubSource, Row, Table, open_table
 from editr1.evaluation.bootstrap import Estimate
 from editr1.evaluation.metrics import Choice, PairResult
+from editr1.evaluation.published import Published
 from editr1.types import Principle
 
 
@@ -61,15 +62,6 @@ class Problem:
 
 class Unsupported(Editr1Error, ValueError):
     """A row that is sound, but that no judge here can be asked about."""
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """A figure from a paper or leaderboard, to print beside one's own: same data, but others' judges and months."""
-
-    name: str
-    figures: Mapping[str, float]
-    note: str = ""
 
 
 Figures = dict[str, Estimate]

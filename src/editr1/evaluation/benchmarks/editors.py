@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from editr1.errors import DataError
-from editr1.evaluation.benchmarks.base import Problem, Published
+from editr1.evaluation.benchmarks.base import Problem
 from editr1.evaluation.benchmarks.pictures import PictureStore, StoredPicture
 from editr1.evaluation.bootstrap import Estimate
 from editr1.evaluation.judgements import Edit, Judgement
 from editr1.evaluation.metrics import macro_mean, mean
+from editr1.evaluation.published import Published
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,25 @@ class LoadedSamples:
         return digest.hexdigest()[:16]
 
 
+@dataclass(frozen=True, slots=True)
+class BenchmarkTask:
+    """A task that an editor is given.
+
+    Attributes:
+        key: unique in the benchmark.
+        place: of the finished picture below the folder of pictures, without its suffix, in the official layout.
+        source_place: likewise where the layout wants the source beside; empty where it does not.
+    """
+
+    key: str
+    source: StoredPicture
+    instruction: str
+    place: str
+    source_place: str = ""
+
+
 LoadSamples = Callable[[str, str, PictureStore], LoadedSamples]
+ReadTasks = Callable[[str, PictureStore], Iterable[BenchmarkTask | Problem]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +88,9 @@ class EditorBenchmark:
     """Tasks for editors with their protocol.
 
     Attributes:
-        prompt: the rating prompt of the official protocol, in our words.
+        load: the tasks with the pictures of a folder in the official layout.
+        tasks: the tasks alone, for an editor; rows that cannot be used come as problems in their place.
+        prompt: the rating prompt of the official protocol, in our words; "oracle" where the truth is known.
         figures: what is reported, name -> the judgement's part; a judge that lacks a part lacks the figure.
         categories: how many there are.
     """
@@ -79,6 +100,7 @@ class EditorBenchmark:
     licence: str
     commercial: bool
     load: LoadSamples
+    tasks: ReadTasks
     prompt: str
     figures: Mapping[str, str]
     categories: int

@@ -13,7 +13,6 @@ from editr1.evaluation.benchmarks.base import (
     Benchmark,
     Figures,
     Pair,
-    Published,
     by_dimension,
     column,
     present,
@@ -22,6 +21,7 @@ from editr1.evaluation.benchmarks.base import (
 from editr1.evaluation.benchmarks.pictures import PictureStore
 from editr1.evaluation.benchmarks.tables import HubSource, Row
 from editr1.evaluation.metrics import Choice, PairResult, accuracy
+from editr1.evaluation.published import published
 
 TASKS = (
     *("subject-add", "subject-remove", "subject-replace"),
@@ -78,15 +78,5 @@ BENCHMARK = Benchmark(
     "strictly higher; mean per task, then over 13 tasks; per dimension",
     hub=HubSource("EditScore/EditReward-Bench", split="train"),
     tasks=len(TASKS),
-    published=(
-        Published("Qwen2.5-VL-7B", {"overall": 0.432}),
-        Published("EditScore-7B", {"overall": 0.659}),
-        Published("GPT-4.1", {"overall": 0.705}),
-        Published("Gemini-2.5-Pro", {"overall": 0.722}),
-        Published("EditScore-7B, 4 passes", {"overall": 0.727}),
-        Published("GPT-5", {"overall": 0.755}),
-        Published("EditScore-72B, 4 passes", {"overall": 0.763}),
-        Published("Edit-R1 RRM 7B, SFT", {"overall": 0.733}),
-        Published("Edit-R1 RRM 7B, SFT + GCPO", {"overall": 0.782}),
-    ),
+    published=published("editscore"),
 )

@@ -6,11 +6,13 @@ source beside as `<key>_SRCIMG.png`; `<images>` may also be the folder `fullset`
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from editr1.errors import DataError, ImageError
-from editr1.evaluation.benchmarks.base import Problem, Published, column, text
+from editr1.evaluation.benchmarks.base import Problem, column, text
 from editr1.evaluation.benchmarks.editors import (
+    BenchmarkTask,
     EditorBenchmark,
     LoadedSamples,
     Sample,
@@ -20,6 +22,7 @@ from editr1.evaluation.benchmarks.editors import (
 )
 from editr1.evaluation.benchmarks.pictures import PictureStore, StoredPicture
 from editr1.evaluation.benchmarks.tables import HubSource, Row, open_table
+from editr1.evaluation.published import published
 from editr1.types import EditKind
 
 HUB = HubSource("stepfun-ai/GEdit-Bench", split="train")
@@ -58,11 +61,37 @@ def load(data: str, images: str, store: PictureStore) -> LoadedSamples:
     return checked(loaded, "GEdit-Bench", images)
 
 
-def _sample(row: Row, root: Path, store: PictureStore) -> Sample:
+def tasks(data: str, store: PictureStore) -> Iterator[BenchmarkTask | Problem]:
+    """The tasks in `data` for an editor; finished pictures go where `load` looks for them.
+
+    Raises:
+        DataError: if there are none.
+    """
+    for row in open_table(data, HUB).rows():
+        try:
+            if row.data is None:
+                raise DataError(row.error)
+            key, task, language = _names(row)
+            source = store.take(column(row, "input_image"), row.root, "input_image")
+            place = f"fullset/{task}/{language}/{key}"
+            yield BenchmarkTask(f"{task}/{language}/{key}", source, text(row, "instruction"), place, f"{place}_SRCIMG")
+        except (DataError, ImageError) as exc:
+            yield Problem(row.where, "picture" if isinstance(exc, ImageError) else "row", str(exc))
+
+
+def _names(row: Row) -> tuple[str, str, str]:
+    """Key, task and language of a row."""
     key, task, language = text(row, "key"), text(row, "task_type"), text(row, "instruction_language")
     for name, value, known in (("task_type", task, list(EditKind)), ("instruction_language", language, LANGUAGES)):
         if value not in known:
             raise DataError(f"the column {name} holds {value!r}, which is none of {', '.join(known)}")
+    if Path(key).name != key:
+        raise DataError(f"the column key holds {key!r}, which is no name of a file")
+    return key, task, language
+
+
+def _sample(row: Row, root: Path, store: PictureStore) -> Sample:
+    key, task, language = _names(row)
     folder = root / task / language
     source = _source(row, folder, key, store)
     edit = make_edit(source, take_edited(store, folder, key), text(row, "instruction"))
@@ -85,29 +114,17 @@ def _source(row: Row, folder: Path, key: str, store: PictureStore) -> StoredPict
     return store.take(column(row, "input_image"), row.root, "input_image")
 
 
-def _published(name: str, sc: float, pq: float, overall: float) -> Published:
-    return Published(name, {"SC": sc, "PQ": pq, "O": overall}, "en full, judged by GPT-4.1")
-
-
 BENCHMARK = EditorBenchmark(
     name="gedit",
     title="GEdit-Bench",
     licence="MIT",
     commercial=True,
     load=load,
+    tasks=tasks,
     prompt="scpq",
     figures={"SC": "SC", "PQ": "PQ", "O": "score"},
     categories=len(EditKind),
     protocol="edited resized to the source's size; SC and PQ each the smaller of two numbers from 0 to 10, O = "
     "sqrt(SC * PQ) per picture; mean per category, then over 11 categories; full set and intersection, en and cn",
-    published=(
-        _published("FLUX.1-Kontext", 6.27, 7.25, 5.77),
-        _published("FLUX.1-Kontext + RL with Seed-1.5-VL", 6.74, 6.44, 6.03),
-        _published("FLUX.1-Kontext + RL with SFT-RRM 3B", 6.52, 6.26, 5.63),
-        _published("FLUX.1-Kontext + RL with GCPO-RRM 3B", 6.67, 7.09, 6.10),
-        _published("FLUX.1-Kontext + RL with SFT-RRM 7B", 6.81, 7.25, 6.20),
-        _published("FLUX.1-Kontext + RL with GCPO-RRM 7B", 6.86, 7.20, 6.24),
-        _published("Qwen-Image-Edit", 7.94, 7.78, 7.45),
-        _published("Qwen-Image-Edit + RL with GCPO-RRM 7B", 7.99, 7.76, 7.50),
-    ),
+    published=published("gedit"),
 )

@@ -7,13 +7,14 @@ pictures lie at `<images>/<key>.png`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from editr1.errors import DataError, ImageError
 from editr1.evaluation.benchmarks.base import Problem
 from editr1.evaluation.benchmarks.editors import (
+    BenchmarkTask,
     EditorBenchmark,
     LoadedSamples,
     Sample,
@@ -33,8 +34,7 @@ def load(data: str, images: str, store: PictureStore) -> LoadedSamples:
     Raises:
         DataError: if there are no tasks, or no pictures.
     """
-    path = Path(data).expanduser()
-    path = path / _FILE if path.is_dir() else path
+    path = _file(data)
     if not Path(images).is_dir():
         raise DataError(f"there is no folder {images}: name the one that holds <key>.png")
     tasks = _read(path)
@@ -47,6 +47,29 @@ def load(data: str, images: str, store: PictureStore) -> LoadedSamples:
             kind = "picture" if isinstance(exc, ImageError) else "row"
             loaded.problems.append(Problem(where, kind, str(exc)))
     return checked(loaded, "ImgEdit-Bench", images)
+
+
+def tasks(data: str, store: PictureStore) -> Iterator[BenchmarkTask | Problem]:
+    """The tasks in `data` for an editor; finished pictures go to `<images>/<key>.png`.
+
+    Raises:
+        DataError: if there are none.
+    """
+    path = _file(data)
+    for key, task in _read(path).items():
+        try:
+            checked_task = _checked_task(task)
+            if Path(key).name != key:
+                raise DataError(f"the key {key!r} is no name of a file")
+            source = store.take(checked_task["id"], path.parent, "id")
+            yield BenchmarkTask(key, source, checked_task["prompt"], key)
+        except (DataError, ImageError) as exc:
+            yield Problem(f"{path.name}:{key}", "picture" if isinstance(exc, ImageError) else "row", str(exc))
+
+
+def _file(data: str) -> Path:
+    path = Path(data).expanduser()
+    return path / _FILE if path.is_dir() else path
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -71,12 +94,17 @@ def _read(path: Path) -> Mapping[str, Any]:
     return tasks
 
 
-def _sample(key: str, task: Any, root: Path, images: Path, store: PictureStore, where: str) -> Sample:
+def _checked_task(task: Any) -> Mapping[str, str]:
     if not isinstance(task, Mapping):
         raise DataError(f"a task must be an object with {', '.join(_KEYS)}")
     wrong = [name for name in _KEYS if not isinstance(task.get(name), str) or not task[name].strip()]
     if wrong:
         raise DataError(f"{' and '.join(wrong)} must hold text; there are {', '.join(map(str, task))}")
+    return task
+
+
+def _sample(key: str, given: Any, root: Path, images: Path, store: PictureStore, where: str) -> Sample:
+    task = _checked_task(given)
     source = store.take(task["id"], root, "id")
     kind = task["edit_type"].strip()
     edit = make_edit(source, take_edited(store, images, key), task["prompt"], kind)
@@ -89,6 +117,7 @@ BENCHMARK = EditorBenchmark(
     licence="not stated",
     commercial=True,
     load=load,
+    tasks=tasks,
     prompt="imgedit",
     figures={"score": "score"},
     categories=9,

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from editr1.errors import DataError
-from editr1.evaluation.benchmarks.base import Benchmark, Figures, Pair, Published, Unsupported, choice, column, present
+from editr1.evaluation.benchmarks.base import Benchmark, Figures, Pair, Unsupported, choice, column, present
 from editr1.evaluation.benchmarks.pictures import PictureStore
 from editr1.evaluation.benchmarks.tables import Row, Table, open_table
 from editr1.evaluation.metrics import Choice, PairResult, accuracy, order_check
+from editr1.evaluation.published import published
 
 _CHOSEN = {"A": Choice.FIRST, "B": Choice.SECOND}
 _FILE = "edit.json"
@@ -107,18 +108,5 @@ BENCHMARK = Benchmark(
     official=official,
     protocol="each pair in both orders, each order a trial; equal scores of a pointwise judge are wrong",
     rows=rows,
-    published=tuple(
-        Published(name, {"both orders": figure}, note)
-        for name, figure, note in (
-            ("Qwen2.5-VL-7B", 0.571, ""),
-            ("Qwen2.5-VL-72B", 0.646, ""),
-            ("GPT-4o", 0.650, ""),
-            ("EditReward (Qwen2.5-VL-7B)", 0.672, "single-image subset"),
-            ("Qwen3-VL-32B", 0.673, ""),
-            ("GPT-4.1", 0.682, ""),
-            ("Gemini 2.5 Pro", 0.713, ""),
-            ("GPT-5", 0.738, ""),
-            ("Gemini 3 Pro", 0.749, ""),
-        )
-    ),
+    published=published("mmrb2"),
 )

@@ -1,0 +1,104 @@
+"""What the commands of `editr1 eval` that ask a judge have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from editr1.cli import options
+from editr1.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from editr1.config import ScoreConfig
+
+SCORERS = ("verifier", "score", "holistic", "scpq", "imgedit", "pairwise")
+_NOT_THE_ANSWER = {"concurrency", "timeout", "cache_dir", "api_key_env", "device"}
+"""Settings of a judge that a resumed run may change: they say how fast it answers, not what."""
+
+DataOption = Annotated[
+    str, typer.Option("--data", help="A folder or file of the benchmark, its id on the hub, or a draw of stickers.")
+]
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="Run directory; run again to judge what is missing.")]
+PassesOption = Annotated[int | None, typer.Option("--passes", help="Answers per judgement.", show_default=False)]
+RetryOption = Annotated[bool, typer.Option("--retry-failed", help="Ask again where the judge failed.")]
+PicturesOption = Annotated[
+    Path | None,
+    typer.Option("--pictures", help="Folder for pictures out of Parquet (default: OUT/pictures).", show_default=False),
+]
+
+
+def check_name(what: str, name: str, known: Any) -> None:
+    """Refuse a name that is none of those known.
+
+    Raises:
+        ConfigError: says which there are.
+    """
+    if name not in known:
+        raise ConfigError(f"{what} {name!r} is none of {', '.join(known)}")
+
+
+def judging(benchmark: str, scorer: str, settings: ScoreConfig) -> dict[str, Any]:
+    """What changes answers: a run directory is bound to it."""
+    given = settings.model_dump(mode="json", exclude={"judge": _NOT_THE_ANSWER})
+    return {"benchmark": benchmark, "scorer": scorer, **given}
+
+
+def make_scorer(kind: str, settings: ScoreConfig, *, both_orders: bool = True, quiet: bool = False) -> Any:
+    """The judge, asked in one of the ways of `SCORERS`."""
+    from editr1.evaluation.pairwise import PairwiseScorer
+    from editr1.evaluation.prompts import load_pair_prompt, load_rating_prompt
+    from editr1.evaluation.scorers import RatingScorer, VerifierScorer
+
+    if kind == "verifier":
+        return VerifierScorer(options.build_verifier(settings, quiet=quiet))
+    if kind == "score":
+        from editr1.evaluation.final_score import FinalScoreScorer
+
+        return FinalScoreScorer(options.build_verifier(settings, quiet=quiet))
+    prompt = settings.template or kind
+    # `template` names this scorer's prompt, so the verifier that brings judge and sampling along must not look for it
+    verifier = options.build_verifier(settings.model_copy(update={"template": None}), quiet=quiet)
+    if kind == "pairwise":
+        return PairwiseScorer(
+            verifier.judge,
+            load_pair_prompt(prompt),
+            sampling=verifier.sampling,
+            both_orders=both_orders,
+            max_tries=settings.max_tries,
+            seed=settings.seed,
+        )
+    return RatingScorer(
+        verifier.judge,
+        load_rating_prompt(prompt),
+        sampling=verifier.sampling,
+        passes=settings.passes,
+        max_tries=settings.max_tries,
+        seed=settings.seed,
+    )
+
+
+@contextmanager
+def bar(what: str, total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr; yields what moves it on."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda number: progress.advance(task, number)
+
+
+def end(out: Path, progress: Any, failures: dict[str, int], left_out: dict[str, int], *, empty: bool) -> None:
+    """The last line, and the exit code."""
+    before = f", {progress.before} from before" if progress.before else ""
+    typer.echo(f"{progress.new} new judgements{before}; figures, manifest and judgements are in {out}", err=True)
+    if empty:
+        raise DataError(f"no figure could be computed: no judgement counts; see {out / 'judgements.jsonl'}")
+    bad = sum(left_out.get(kind, 0) for kind in ("row", "picture", "contradiction"))
+    raise typer.Exit(1 if failures or bad else 0)
