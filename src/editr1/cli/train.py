@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from editr1.cli import options, train_gcpo
+from editr1.cli import options, train_ablation, train_gcpo
 
 app = typer.Typer(help="Train verifiers, and editors by them.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -25,6 +25,7 @@ def _train() -> None:
 
 
 app.command()(train_gcpo.gcpo)
+app.command()(train_ablation.ablation)
 
 
 @app.command()
@@ -49,6 +50,43 @@ def sft(
     say(f"{folder}: finished")
 
 
+@app.command()
+def editor(
+    recipe: Annotated[Path, typer.Argument(help="A TOML recipe, e.g. recipes/sticker/editor-nft.toml.")],
+    out: OutOption = None,
+    overrides: options.SetOption = None,
+) -> None:
+    """Train an editor by reinforcement learning with a verifier's scores (Flow-GRPO or DiffusionNFT).
+
+    Killed at any time, the same command goes on from the last checkpoint. On several GPUs:
+    accelerate launch --multi_gpu -m editr1 train editor RECIPE
+    """
+    from editr1.config import load
+    from editr1.training.editor_recipe import EditorRecipe
+
+    settings = load(EditorRecipe, recipe, overrides or ())
+    from editr1.rewards import Reward, build_reward
+    from editr1.training.editor_rl import train_editor
+
+    def make_reward() -> Reward:
+        return build_reward(settings.rewards, lambda config: options.build_verifier(config, quiet=not is_first()))
+
+    folder = out or Path("runs") / settings.name
+    with progress(settings.name) as report:
+        trained = train_editor(settings, folder, make_reward, report)
+    if is_first():
+        _report_edits(folder, settings.name)
+    say(f"{trained}: finished")
+
+
+def _report_edits(folder: Path, name: str) -> None:
+    """A page of the held-out edits that were judged, before training and after."""
+    if (folder / "verdicts.jsonl").is_file():
+        from editr1.reports import load_items, write_report
+
+        write_report(load_items(folder), folder / "report.html", title=f"Held-out edits before and after: {name}")
+
+
 @contextmanager
 def progress(name: str) -> Iterator[Callable[[dict[str, Any]], None]]:
     """A bar on stderr, moved on by rows of metrics that have "step" and "steps"; shown by the first process only."""
@@ -60,7 +98,8 @@ def progress(name: str) -> Iterator[Callable[[dict[str, Any]], None]]:
         bar = bars.add_task(name, total=None)
 
         def report(row: dict[str, Any]) -> None:
-            text = f"{name}  loss {row['loss']:.3f}" if "loss" in row else None
+            shown = next((key for key in ("reward", "loss") if key in row), None)
+            text = None if shown is None else f"{name}  {shown} {row[shown]:.3f}"
             bars.update(bar, completed=row["step"], total=row["steps"], description=text)
 
         yield report

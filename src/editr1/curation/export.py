@@ -12,8 +12,15 @@ from editr1.curation import shards
 from editr1.curation.records import Chosen
 from editr1.judges.base import Message, Picture
 from editr1.types import Check, Trace
-from editr1.verifier.modes import mode_template, think_answer, think_verify_answer, verify_answer, viescore_answer
-from editr1.verifier.render import render_score
+from editr1.verifier.modes import (
+    DECOMPOSE,
+    mode_template,
+    think_answer,
+    think_verify_answer,
+    verify_answer,
+    viescore_answer,
+)
+from editr1.verifier.render import format_principles, render_decompose, render_score
 from editr1.verifier.template import PromptTemplate
 
 _BLANK = Image.new("RGB", (1, 1))
@@ -58,12 +65,20 @@ def export(records: Sequence[Chosen], *, template: PromptTemplate, modes: Sequen
 
     The modes take what their ablation allows: "think+verify" the chosen trace as it stands; "verify" the gold and the
     chosen trace's score; "think" and "viescore", which know of no verification, a trace drawn by the record's id among
-    those with a verdict.
+    those with a verdict. "decompose", which has nothing to do with the edit, is held by the first row of each context.
+
+    Args:
+        records: all of a context are there.
+        template: of the chats.
+        modes: see `editr1.verifier.modes`.
     """
     templates = {mode: mode_template(template, mode) for mode in modes}
+    seen: set[str] = set()
     for record in records:
         edit, verdict = record.verified.traced.edit, record.trace.verdict
         context = edit.decomposed.context
+        held = [mode for mode in templates if mode != DECOMPOSE or context.id not in seen]
+        seen.add(context.id)
         yield {
             "id": edit.id,
             "source": shards.image(context.source),
@@ -85,17 +100,19 @@ def export(records: Sequence[Chosen], *, template: PromptTemplate, modes: Sequen
             "chats": [
                 {
                     "mode": mode,
-                    "prompt_hash": own.hash,
-                    "messages": _messages(own, record),
+                    "prompt_hash": templates[mode].hash,
+                    "messages": _messages(templates[mode], mode, record),
                     "answer": answer_in(mode, record, echo_question=template.echo_question),
                 }
-                for mode, own in templates.items()
+                for mode in held
             ],
         }
 
 
 def answer_in(mode: str, record: Chosen, *, echo_question: bool) -> str:
     """The answer that a mode is to learn from a record."""
+    if mode == DECOMPOSE:
+        return format_principles(record.verified.traced.edit.principles)
     verified = mode in ("verify", "think+verify")
     verdict = (record.trace if verified else unverified_trace(record)).verdict
     if verdict.score is None or verdict.checks is None:
@@ -126,9 +143,13 @@ def _checks(checks: Sequence[Check]) -> list[dict[str, Any]]:
     return [{"met": c.met, "reason": c.reason} for c in checks]
 
 
-def _messages(template: PromptTemplate, record: Chosen) -> list[dict[str, Any]]:
+def _messages(template: PromptTemplate, mode: str, record: Chosen) -> list[dict[str, Any]]:
     edit = record.verified.traced.edit
-    return [_message(m) for m in render_score(template, _BLANK, _BLANK, edit.instruction, edit.principles)]
+    if mode == DECOMPOSE:
+        messages = render_decompose(template, _BLANK, edit.instruction)
+    else:
+        messages = render_score(template, _BLANK, _BLANK, edit.instruction, edit.principles)
+    return [_message(m) for m in messages]
 
 
 def _message(message: Message) -> dict[str, Any]:

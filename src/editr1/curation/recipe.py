@@ -146,17 +146,14 @@ class ExportRecipe(Recipe):
     """What is written for fine-tuning.
 
     Attributes:
-        modes: forms of chat and answer that each row holds.
+        modes: forms of chat and answer that each row holds; "decompose" is held by one row of each context.
         least_accuracy: of the chosen trace against the gold; rows below are left out.
         holdout: share of contexts, by their ids, that goes to the validation split.
     """
 
-    modes: Annotated[tuple[Literal["think", "verify", "think+verify", "viescore"], ...], Field(min_length=1)] = (
-        "think+verify",
-        "think",
-        "verify",
-        "viescore",
-    )
+    modes: Annotated[
+        tuple[Literal["think", "verify", "think+verify", "viescore", "decompose"], ...], Field(min_length=1)
+    ] = ("think+verify", "think", "verify", "viescore", "decompose")
     least_accuracy: Share = 0.0
     holdout: Share = 0.02
 

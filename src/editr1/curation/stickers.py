@@ -24,12 +24,13 @@ from editr1.errors import ConfigError
 from editr1.judges.base import ChatReply, ChatRequest, OnReply, Picture, ReplyStatus, Text
 from editr1.stickers.annotators import JUDGES, STRICT, SimulatedJudge
 from editr1.stickers.draw import draw
-from editr1.stickers.faults import EDITORS, StickerEdit
+from editr1.stickers.faults import CONTRAST, EDITORS, StickerEdit
 from editr1.stickers.steps import Add, Move
 from editr1.stickers.tasks import StickerTask, sample_task
 from editr1.types import Usage
 from editr1.verifier.render import format_principles
 
+_ALL_EDITORS = {**EDITORS, CONTRAST.name: CONTRAST}
 _ALL_JUDGES = {**JUDGES, STRICT.name: STRICT}
 ROLES = ("select", "decompose", "trace", "verify")
 
@@ -61,17 +62,17 @@ class StickerContexts:
 
 
 class StickerEditor:
-    """One of the simulated editors.
+    """One of the simulated editors: the pool's, or "contrast", who is mostly wrong.
 
     Raises:
         ConfigError: if there is none of that name.
     """
 
     def __init__(self, name: str) -> None:
-        if name not in EDITORS:
-            raise ConfigError(f"no simulated editor {name!r}: there are {', '.join(EDITORS)}")
+        if name not in _ALL_EDITORS:
+            raise ConfigError(f"no simulated editor {name!r}: there are {', '.join(_ALL_EDITORS)}")
         self.name = name
-        self.fingerprint = f"simulated-editor:{EDITORS[name]!r}"
+        self.fingerprint = f"simulated-editor:{_ALL_EDITORS[name]!r}"
 
     def edit(self, jobs: Sequence[EditJob], *, on_edit: OnEdit) -> None:
         """Edit each context that is a sticker task."""
@@ -81,7 +82,7 @@ class StickerEditor:
             if source != "stickers" or not number.isdigit():
                 on_edit(index, Failed("not a sticker task", f"the context comes from {job.decomposed.context.origin}"))
                 continue
-            made = EDITORS[self.name].edit(sample_task(split, int(number)), job.sample)
+            made = _ALL_EDITORS[self.name].edit(sample_task(split, int(number)), job.sample)
             on_edit(index, as_png(made.picture()))
 
 
@@ -120,7 +121,7 @@ class StickerIndex:
 
     def _edits_of(self, task_id: str) -> dict[bytes, StickerEdit]:
         task = sample_task(self.split, int(task_id.rpartition("/")[2]))
-        edits = [EDITORS[name].edit(task, n) for name, samples in self.editors for n in range(samples)]
+        edits = [_ALL_EDITORS[name].edit(task, n) for name, samples in self.editors for n in range(samples)]
         found: dict[bytes, StickerEdit] = {}
         for edit in edits:
             found.setdefault(_digest(edit.picture()), edit)

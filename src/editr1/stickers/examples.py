@@ -16,7 +16,7 @@ from editr1.judges.base import Message, Picture, Text
 from editr1.stickers.annotators import choose_trace
 from editr1.stickers.compare import reasoning
 from editr1.stickers.draw import draw
-from editr1.stickers.faults import EDITORS, Editor, StickerEdit
+from editr1.stickers.faults import CONTRAST, EDITORS, StickerEdit
 from editr1.stickers.kinds import CELLS, KINDS
 from editr1.stickers.probes import Probe
 from editr1.stickers.scene import Scene, describe
@@ -117,18 +117,6 @@ _QUESTIONS: dict[str, Callable[[StickerEdit, Random], Example]] = {
 }
 
 
-_CONTRAST = Editor(
-    "contrast",
-    right=0.12,
-    second=0.75,
-    weights={
-        "nothing_happened": 5.0, "wrong_value": 6.0, "half_done": 4.0, "wrong_object": 4.0, "leak": 3.0,
-        "wrong_picture": 3.0, "something_vanishes": 2.0, "something_appears": 2.0, "backdrop_shifts": 2.0,
-        "noise": 3.0, "blur": 3.0, "border": 3.0, "oversaturation": 3.0,
-    },
-)  # fmt: skip
-
-
 def contrast_edit(split: str, index: int) -> StickerEdit:
     """An edit that is mostly wrong, with principles that ask for what went wrong.
 
@@ -136,7 +124,7 @@ def contrast_edit(split: str, index: int) -> StickerEdit:
     the Keep and Quality principles are drawn from all that could be asked, the violated ones first.
     """
     task = sample_task(split, index)
-    edit = _CONTRAST.edit(task)
+    edit = CONTRAST.edit(task)
     rng = Random(f"sticker-contrast/{split}/{index}")
     followed = [p for p in task.probes if p.principle.category is Category.FOLLOW]
     kept = _violated_first(

@@ -272,3 +272,15 @@ EDITORS: dict[str, Editor] = {
     )
 }
 """The pool, from an editor that is mostly right to one whose pictures are technically poor."""
+
+CONTRAST = Editor(
+    "contrast",
+    right=0.12,
+    second=0.75,
+    weights={
+        "nothing_happened": 5.0, "wrong_value": 6.0, "half_done": 4.0, "wrong_object": 4.0, "leak": 3.0,
+        "wrong_picture": 3.0, "something_vanishes": 2.0, "something_appears": 2.0, "backdrop_shifts": 2.0,
+        "noise": 3.0, "blur": 3.0, "border": 3.0, "oversaturation": 3.0,
+    },
+)  # fmt: skip
+"""Mostly wrong, and not of the pool, in whose edits nine of ten principles are met: what teaches a verifier to look."""

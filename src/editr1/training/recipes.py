@@ -93,7 +93,7 @@ class SftRecipe(Recipe):
         revision: of a hub model.
         data: run directories or exports of `editr1 curate`, folders of Parquet, or Parquet files, in its schema.
         modes: which chats of a row are learnt. The model is asked in the first one: while it is measured, and later by
-            what is written beside its weights.
+            what is written beside its weights. "decompose" beside it teaches to split instructions.
         template: TOML file of the prompt template, if the chats were not rendered with one that ships with editr1.
         notice, notice_unless: kept beside the weights, see `editr1.verifier.config`.
         max_length: longer chats, in tokens with their pictures and answer, are left out and counted; None keeps all.
@@ -103,6 +103,8 @@ class SftRecipe(Recipe):
         batch_size: chats in a step, all processes together: the result does not depend on how many there are.
         micro_batch_size: chats in one forward pass of one process.
         bucket: put chats of similar length into the same step.
+        optimizer: "adamw", or "muon": Muon for the matrices inside the model and AdamW for the rest, which teaches
+            small models in fewer steps. Full fine-tuning only, and neither FSDP nor DeepSpeed.
         learning_rate: its peak; it warms up linearly over `warmup` steps, then follows `schedule` down to 0.
         precision: "bf16" computes under bfloat16 autocast; trained weights and optimizer are float32 either way.
         gradient_checkpointing: less memory, for about a third more computing.
@@ -110,6 +112,8 @@ class SftRecipe(Recipe):
         train_vision: None trains the vision tower with full fine-tuning and freezes it with LoRA.
         attention: e.g. "flash_attention_2"; None leaves it to transformers.
         uniform_pictures: faster attention for the embedded models; all pictures must be of one size.
+        compile: fuse the blocks with torch.compile first; needs a C++ compiler on CPUs, and a minute. With
+            `uniform_pictures`, for others see the launcher's own setting.
         seed: of the order of the rows, the adapters and the dropout.
         workers: processes that read and encode pictures, for each training process.
         log_every, save_every: steps; `save_every` must be a multiple, or a resumed run would log other means.
@@ -125,9 +129,9 @@ class SftRecipe(Recipe):
     model: str
     revision: str | None = None
     data: Annotated[tuple[str, ...], Field(min_length=1)]
-    modes: Annotated[tuple[Literal["think", "verify", "think+verify", "viescore"], ...], Field(min_length=1)] = (
-        "think+verify",
-    )
+    modes: Annotated[
+        tuple[Literal["think", "verify", "think+verify", "viescore", "decompose"], ...], Field(min_length=1)
+    ] = ("think+verify",)
     template: str | None = None
     notice: str | None = None
     notice_unless: tuple[int, int] | None = None
@@ -138,6 +142,7 @@ class SftRecipe(Recipe):
     batch_size: PositiveInt = 64
     micro_batch_size: PositiveInt = 4
     bucket: bool = True
+    optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: PositiveFloat = 1e-5
     schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
     warmup: NonNegativeInt = 50
@@ -149,6 +154,7 @@ class SftRecipe(Recipe):
     train_vision: bool | None = None
     attention: str | None = None
     uniform_pictures: bool = False
+    compile: bool = False
     seed: int = 0
     workers: NonNegativeInt = 2
     log_every: PositiveInt = 10
@@ -170,6 +176,10 @@ class SftRecipe(Recipe):
             )
         if self.uniform_pictures and (self.gradient_checkpointing or self.lora is not None):
             raise ValueError("uniform_pictures goes with full fine-tuning and gradient_checkpointing = false only")
+        if self.modes[0] == "decompose":
+            raise ValueError('the first of the modes is the one that the verifier is asked in: not "decompose"')
+        if self.optimizer == "muon" and self.lora is not None:
+            raise ValueError('optimizer = "muon" goes with full fine-tuning only: remove the table lora')
         return self
 
     @property

@@ -20,6 +20,7 @@ import torch
 from editr1.errors import DataError, MissingExtraError, ModelError
 from editr1.rundir import MetricsLog, RunDir
 from editr1.training.checkpoints import adopt_checkpoint
+from editr1.training.muon import MuonAdamW
 from editr1.training.recipes import SftRecipe
 from editr1.training.sft_data import (
     Chats,
@@ -33,6 +34,7 @@ from editr1.training.sft_data import (
 from editr1.training.sft_encode import Encoder
 from editr1.training.sft_eval import agreement, choose_edits, judge_edits
 from editr1.training.sft_model import Start, load_start, lora_config, push, write_card, write_model
+from editr1.verifier.modes import mode_template
 from editr1.verifier.template import PromptTemplate
 
 try:
@@ -154,10 +156,22 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
             processing_class=work.start.processor,
             peft_config=lora,
         )
+        if recipe.compile:
+            from editr1.training.uniform import compile_blocks
+
+            compile_blocks(model)
         self.remove_callback(PrinterCallback)
         # Models say here whether their own loss takes the number of tokens of a whole step, and those of Qwen2.5-VL say
         # no. The loss is TRL's, which does: without this, a step's loss is the mean of its micro-batches' means.
         self.model_accepts_loss_kwargs = True
+
+    def create_optimizer(self, *args: Any, **options: Any) -> torch.optim.Optimizer:
+        """The recipe's: transformers has no Muon."""
+        recipe = self.work.recipe
+        if recipe.optimizer == "muon" and self.optimizer is None:
+            model: Any = self.model
+            self.optimizer = MuonAdamW(model, recipe.learning_rate, recipe.weight_decay)
+        return super().create_optimizer(*args, **options)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> TrainingOrder:
         recipe, chats = self.work.recipe, self.work.chats
@@ -206,7 +220,8 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
         )
         mine = range(self.args.process_index, len(edits), self.args.world_size)
         mode = work.recipe.modes[0]
-        said = judge_edits(judge, work.template, mode, [edits[i] for i in mine], max_tokens=work.max_tokens)
+        asked = mode_template(work.template, mode)
+        said = judge_edits(judge, asked, mode, [edits[i] for i in mine], max_tokens=work.max_tokens)
         gathered = gather_object(list(zip(mine, said, strict=True)))
         return agreement(edits, [judged for _, judged in sorted(gathered, key=lambda pair: pair[0])])
 

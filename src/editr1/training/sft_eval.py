@@ -18,7 +18,6 @@ from editr1.judges.base import ChatReply, Judge, ReplyStatus, Sampling
 from editr1.training.sft_data import stored_picture
 from editr1.types import Principle
 from editr1.verifier.asking import Ask, ask
-from editr1.verifier.modes import mode_template
 from editr1.verifier.render import render_score
 from editr1.verifier.scan import scan
 from editr1.verifier.score import Verifier
@@ -95,18 +94,17 @@ def choose_edits(rows: Any, number: int) -> list[HeldOutEdit]:
 
 
 def judge_edits(
-    judge: Judge, template: PromptTemplate, mode: str, edits: Sequence[HeldOutEdit], *, max_tokens: int
+    judge: Judge, asked: PromptTemplate, mode: str, edits: Sequence[HeldOutEdit], *, max_tokens: int
 ) -> list[Judged]:
     """Let a model judge edits in a mode: one greedy answer each, in order.
 
     Args:
         judge: the model.
-        template: the base, whose form in `mode` is asked.
+        asked: the template in the form of the mode (see `editr1.verifier.modes.mode_template`).
         mode: one of `editr1.verifier.modes.MODES`.
         edits: to judge.
         max_tokens: limit on an answer.
     """
-    asked = mode_template(template, mode)
     sampling = Sampling(max_tokens=max_tokens)
     if mode in CHECKING_MODES:
         verifier = Verifier(judge, template=asked, sampling=sampling, max_tries=1)

@@ -20,7 +20,7 @@ from editr1.training.recipes import SftRecipe
 from editr1.training.sft_data import Chats
 from editr1.training.sft_model import Start, check_hub
 
-MAY_CHANGE = {"workers", "save_every", "keep", "tracker", "push_to_hub", "hub_private", "micro_batch_size"}
+MAY_CHANGE = {"workers", "save_every", "keep", "tracker", "push_to_hub", "hub_private", "micro_batch_size", "compile"}
 """Settings that a resumed run may have otherwise than when it began: the losses stay the same, up to rounding."""
 
 WAIT = 7200
@@ -37,6 +37,9 @@ def check_surroundings(recipe: SftRecipe) -> None:
         raise ConfigError(
             f"the tracker {recipe.tracker!r} is not installed: uv pip install {recipe.tracker}, or set tracker=none"
         )
+    sharded = [name for name in ("FSDP", "DEEPSPEED") if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true"]
+    if recipe.optimizer == "muon" and sharded:
+        raise ConfigError(f'optimizer = "muon" needs whole matrices, and {sharded[0]} shards them: use "adamw"')
     if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
         if recipe.lora is not None:
             raise ConfigError("LoRA does not go with FSDP: launch it on one GPU, or on several with --multi_gpu")

@@ -24,8 +24,9 @@ from editr1.rundir import RunDir
 from editr1.stickers.examples import EXAMPLES
 from editr1.stickers.kinds import SIDE
 from editr1.stickers.models import DECISION_TOKENS, MERGE, PATCH, make_model, make_processor, save, train_tokenizer
+from editr1.training.muon import make_optimizers
 from editr1.training.recipes import VlmRecipe
-from editr1.training.uniform import patchify, uniform_pictures
+from editr1.training.uniform import compile_blocks, patchify, uniform_pictures
 from editr1.training.vlm_data import CHUNK, IGNORED, Batch, ChunkedExamples
 
 LOG_EVERY = 20
@@ -47,9 +48,8 @@ def train_vlm(recipe: VlmRecipe, folder: Path, report: Callable[[dict[str, float
     model, processor = _load(recipe)
     model.to(_device(recipe.device)).train()
     if recipe.compile:
-        for block in (*model.model.visual.blocks, *model.model.language_model.layers):
-            block.compile(dynamic=True)
-    optimizers = _optimizers(model, recipe)
+        compile_blocks(model)
+    optimizers = make_optimizers(model, recipe.learning_rate, recipe.weight_decay)
     done = _resume(run, model, optimizers)
     decisions = torch.tensor(processor.tokenizer.convert_tokens_to_ids(DECISION_TOKENS), device=model.device)
     data = ChunkedExamples(
@@ -146,18 +146,6 @@ def _load(recipe: VlmRecipe) -> tuple[Any, Any]:
     path = resolve_model(recipe.parent)
     model = AutoModelForImageTextToText.from_pretrained(path, dtype=torch.float32)
     return model, AutoProcessor.from_pretrained(path)
-
-
-def _optimizers(model: Any, recipe: VlmRecipe) -> tuple[torch.optim.Optimizer, ...]:
-    """Muon for the matrices inside the model, AdamW for embeddings, norms, biases and the patch projection."""
-    inner = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n and "lm_head" not in n]
-    ids = {id(p) for p in inner}
-    outer = [p for p in model.parameters() if id(p) not in ids]
-    rate = recipe.learning_rate
-    return (
-        torch.optim.Muon(inner, lr=rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(outer, lr=rate, weight_decay=0.0, betas=(0.9, 0.98)),
-    )
 
 
 def _batches(data: ChunkedExamples, recipe: VlmRecipe, done: int) -> Iterator[tuple[int, Batch]]:

@@ -4,6 +4,9 @@ think         reasoning and a final score; no principles are asked (T)
 verify        0 or 1 for each principle and a final score; no reasoning (V)
 think+verify  reasoning, checks with reasons, final score: the method (T+V)
 viescore      a rating of the whole, consistency and quality, in the manner of VIEScore
+
+Beside these a data set may hold chats in the mode "decompose": an instruction split into principles, in the template's
+own words, so that a model that judges can also say what is to be judged.
 """
 
 from __future__ import annotations
@@ -23,18 +26,19 @@ from editr1.verifier.render import format_answer
 from editr1.verifier.template import PromptTemplate
 
 MODES = ("think", "verify", "think+verify", "viescore")
+DECOMPOSE = "decompose"
 _FILE = Path(__file__).with_suffix(".toml")
 
 
 def mode_template(base: PromptTemplate, mode: str) -> PromptTemplate:
-    """The template that asks in a mode; "think+verify" is the base itself.
+    """The template that asks in a mode; for "think+verify" and "decompose" it is the base itself.
 
     Raises:
         ConfigError: if the mode is unknown, or there are no words for it that go with this template.
     """
-    if mode not in MODES:
-        raise ConfigError(f"unknown mode {mode!r}: use one of {', '.join(MODES)}")
-    if mode == "think+verify":
+    if mode not in (*MODES, DECOMPOSE):
+        raise ConfigError(f"unknown mode {mode!r}: use one of {', '.join(MODES)}, {DECOMPOSE}")
+    if mode in ("think+verify", DECOMPOSE):
         return base
     words = _words().get(base.name, {}).get(mode)
     if words is None:

@@ -11,7 +11,7 @@ from editr1.curation.export import answer_in, export, in_holdout, unverified_tra
 from editr1.curation.records import Chosen, Verified
 from editr1.curation.workshop import Workshop
 from editr1.types import Check
-from editr1.verifier.parse import parse_verdict
+from editr1.verifier.parse import parse_principles, parse_verdict
 from editr1.verifier.template import load_template
 
 
@@ -43,6 +43,27 @@ def test_the_unverified_trace_is_drawn_by_the_edit_among_the_whole_ones(make, re
         drawn.add(unverified_trace(other).verdict.reasoning)
         assert unverified_trace(other) == unverified_trace(replace(other, index=1))  # the choice does not enter
     assert drawn == {"WRONG", "RIGHT"}
+
+
+def test_the_first_row_of_a_context_says_how_to_split_its_instruction(make, record: Chosen) -> None:
+    """With one picture, the source; the answer is the principles. Contexts are told apart by their id."""
+    from dataclasses import replace
+
+    def of_context(name: str) -> Chosen:
+        edit = record.verified.traced.edit
+        decomposed = replace(edit.decomposed, context=replace(edit.decomposed.context, id=name))
+        traced = replace(record.verified.traced, edit=replace(edit, decomposed=decomposed))
+        return replace(record, verified=replace(record.verified, traced=traced))
+
+    records = [of_context(name) for name in ("a", "a", "b")]
+    template = load_template("default")
+    rows = list(export(records, template=template, modes=["think", "decompose"]))
+    held = [[c["mode"] for c in row["chats"]] for row in rows]
+    assert held == [["think", "decompose"], ["think"], ["think", "decompose"]]
+    chat = rows[0]["chats"][1]
+    assert chat["prompt_hash"] == template.hash
+    assert [p["type"] for m in chat["messages"] for p in m["content"]].count("image") == 1
+    assert parse_principles(chat["answer"]) == tuple(make.principles)
 
 
 def test_a_row_has_parts_and_chats(make, record: Chosen) -> None:

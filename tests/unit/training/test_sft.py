@@ -71,10 +71,15 @@ def die_at(step: int):
     return report
 
 
-@pytest.mark.parametrize("lora", [None, {"rank": 4, "alpha": 8, "dropout": 0.3}], ids=["full", "lora"])
-def test_a_killed_run_goes_on_with_the_same_losses_and_weights(sft_recipe, tmp_path, lora):
+LORA = {"rank": 4, "alpha": 8, "dropout": 0.3}
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"lora": LORA}, {"optimizer": "muon", "weight_decay": 0.1}], ids=["full", "lora", "muon"]
+)
+def test_a_killed_run_goes_on_with_the_same_losses_and_weights(sft_recipe, tmp_path, how):
     """Killed at step 5, after the checkpoint of step 4; LoRA with dropout, so that the random state counts."""
-    recipe = sft_recipe(lora=lora, held_out={"every": 3, "edits": 2})
+    recipe = sft_recipe(**how, held_out={"every": 3, "edits": 2})
     whole = train_sft(recipe, tmp_path / "whole")
     with pytest.raises(Killed):
         train_sft(recipe, tmp_path / "killed", die_at(5))

@@ -10,6 +10,7 @@ from editr1.judges.scripted import ScriptedJudge
 from editr1.training.sft_data import find_files, open_rows
 from editr1.training.sft_eval import HeldOutEdit, Judged, agreement, choose_edits, judge_edits, read_final_score
 from editr1.types import Category, Principle
+from editr1.verifier.modes import mode_template
 from editr1.verifier.template import load_template
 
 QUESTION = Principle("Is it?", Category.FOLLOW)
@@ -91,7 +92,7 @@ def test_the_answers_that_are_taught_can_be_read(sft_export, sft_row, mode):
     edits = choose_edits(open_rows(find_files([sft_export])[1], for_judging=True), 4)
     rows = [sft_row(n) for n in range(12, 16)]
     answers = [next(c["answer"] for c in row["chats"] if c["mode"] == mode) for row in rows]
-    said = judge_edits(scripted(answers), load_template("compact"), mode, edits, max_tokens=50)
+    said = judge_edits(scripted(answers), mode_template(load_template("compact"), mode), mode, edits, max_tokens=50)
     assert [j.id for j in said] == ["e12", "e13", "e14", "e15"]
     assert None not in [j.score for j in said]
     if mode in ("verify", "think+verify"):
@@ -100,7 +101,7 @@ def test_the_answers_that_are_taught_can_be_read(sft_export, sft_row, mode):
         assert [j.score for j in said] == [row["score"] for row in rows]
     else:
         assert all(j.met is None for j in said)
-    spoilt = judge_edits(scripted([*answers[:3], "no idea"]), load_template("compact"), mode, edits, max_tokens=50)
+    spoilt = judge_edits(scripted([*answers[:3], "no idea"]), mode_template(load_template("compact"), mode), mode, edits, max_tokens=50)
     assert [j.score is None for j in spoilt] == [False, False, False, True]
 
 

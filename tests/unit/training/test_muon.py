@@ -1,0 +1,81 @@
+"""Muon and AdamW as one optimizer: who takes what, one schedule, one checkpoint."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from editr1.training.muon import MuonAdamW, make_optimizers, split_parameters
+
+
+class Tiny(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(5, 4)
+        self.inner = nn.Linear(4, 4)
+        self.frozen = nn.Linear(4, 4).requires_grad_(False)
+        self.patches = nn.Conv2d(1, 4, 2)
+        self.lm_head = nn.Linear(4, 5, bias=False)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.lm_head(torch.relu(self.inner(self.embed_tokens(ids))))
+
+
+@pytest.fixture
+def tiny() -> Tiny:
+    torch.manual_seed(0)
+    return Tiny()
+
+
+def learn(model: nn.Module, optimizers, steps: int) -> None:
+    ids = torch.tensor([0, 1, 2, 3])
+    for _ in range(steps):
+        nn.functional.cross_entropy(model(ids), ids).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+def test_matrices_inside_go_to_muon_and_the_rest_to_adamw(tiny: Tiny) -> None:
+    inner, outer = split_parameters(tiny)
+    assert [id(p) for p in inner] == [id(tiny.inner.weight)]
+    wanted = {tiny.embed_tokens.weight, tiny.inner.bias, tiny.patches.weight, tiny.patches.bias, tiny.lm_head.weight}
+    assert {id(p) for p in outer} == {id(p) for p in wanted}
+
+
+def test_as_one_it_does_what_the_two_do(tiny: Tiny) -> None:
+    other = copy.deepcopy(tiny)
+    learn(tiny, [MuonAdamW(tiny, 0.01, 0.1)], 5)
+    learn(other, make_optimizers(other, 0.01, 0.1), 5)
+    for name, value in tiny.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+
+
+def test_a_schedule_moves_both_also_after_a_checkpoint_was_read(tiny: Tiny) -> None:
+    optimizer = MuonAdamW(tiny, 1.0, 0.0)
+    for _ in range(2):
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
+        learn(tiny, [optimizer], 1)
+        schedule.step()
+        assert [g["lr"] for part in optimizer.parts for g in part.param_groups] == [0.5, 0.5]
+        optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+
+
+def test_what_is_read_from_a_checkpoint_goes_on_as_before(tiny: Tiny) -> None:
+    optimizer = MuonAdamW(tiny, 0.01, 0.1)
+    learn(tiny, [optimizer], 3)
+    twin = copy.deepcopy(tiny)
+    read = MuonAdamW(twin, 0.5, 0.0)
+    read.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    learn(tiny, [optimizer], 3)
+    learn(twin, [read], 3)
+    for name, value in tiny.state_dict().items():
+        assert torch.equal(value, twin.state_dict()[name]), name
+
+
+def test_a_closure_is_refused(tiny: Tiny) -> None:
+    with pytest.raises(ValueError, match="closure"):
+        MuonAdamW(tiny, 0.01, 0.0).step(lambda: 0.0)
