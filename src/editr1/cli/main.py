@@ -11,7 +11,20 @@ from typing import Annotated
 import typer
 
 from editr1 import __version__
-from editr1.cli import curate, decompose, demo, edit, preferences, report, score, select, serve, stickers, train
+from editr1.cli import (
+    curate,
+    decompose,
+    demo,
+    edit,
+    preferences,
+    report,
+    reproduce,
+    score,
+    select,
+    serve,
+    stickers,
+    train,
+)
 from editr1.cli import eval as evaluation
 from editr1.errors import Editr1Error
 
@@ -37,6 +50,7 @@ app.command(short_help="Make an HTML report of verdicts.")(report.report)
 app.command(short_help="Draw sticker edits, score them, write a report.")(demo.demo)
 app.command(short_help="Keep the best edits, with reasons.")(select.select)
 app.command(short_help="Score edits over HTTP.")(serve.serve)
+app.command(short_help="The paper in miniature, beside its figures.")(reproduce.reproduce)
 app.add_typer(evaluation.app, name="eval", short_help="Evaluate judges, editors and human studies.")
 app.add_typer(preferences.app, name="preferences", short_help="Human preferences between two edits.")
 app.add_typer(train.app, name="train", short_help="Train verifiers, and editors by them.")

@@ -1,7 +1,7 @@
 """Reports: verdicts in, one static, self-contained HTML file out.
 
 `write_report` takes items from memory; `load_items` reads what `editr1 score --out` wrote; `write_comparison` shows
-evaluations side by side. None of them loads torch.
+evaluations side by side; `write_reproduction` shows the paper in miniature. None of them loads torch.
 """
 
 from __future__ import annotations
@@ -9,5 +9,6 @@ from __future__ import annotations
 from editr1.reports.comparison import write_comparison
 from editr1.reports.html import write_report
 from editr1.reports.load import load_items
+from editr1.reports.reproduction import write_reproduction
 
-__all__ = ["load_items", "write_comparison", "write_report"]
+__all__ = ["load_items", "write_comparison", "write_report", "write_reproduction"]

@@ -1,0 +1,139 @@
+"""`editr1 reproduce`: the paper's tables and figures on the embedded domain, ours beside the published ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from editr1.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from editr1.evaluation.reproduction.places import Place
+    from editr1.evaluation.reproduction.plan import Step
+    from editr1.evaluation.reproduction.run import Outcome
+
+PAGE = "reproduction.html"
+
+
+def reproduce(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of everything.")] = Path("runs/reproduce"),
+    from_checkpoints: Annotated[
+        bool, typer.Option("--from-checkpoints", help="Train nothing: take the models and results that ship.")
+    ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="STEP", help="A step, group or pattern, with what it needs. Repeatable."),
+    ] = None,
+    use: Annotated[
+        list[str] | None,
+        typer.Option("--use", metavar="STEP=DIR", help="Take that run, or model, for a step. Repeatable."),
+    ] = None,
+    show_list: Annotated[bool, typer.Option("--list", help="List the steps and how they stand; do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run; do nothing.")] = False,
+    ship: Annotated[
+        bool, typer.Option("--ship", help="Copy the results that were made into the package.", hidden=True)
+    ] = False,
+    recipes: Annotated[Path, typer.Option("--recipes", help="Recipes of the embedded domain.")] = Path(
+        "recipes/sticker"
+    ),
+    pairs: Annotated[int, typer.Option("--pairs", min=1, help="Pairs that each verifier judges.")] = 1200,
+    tasks: Annotated[int, typer.Option("--tasks", min=1, help="Tasks that each editor is given.")] = 330,
+    seed: Annotated[int, typer.Option("--seed", help="Of bootstraps and of the simulated study.")] = 0,
+) -> None:
+    """The paper in miniature: every table and figure on stickers, beside the published figures, as one HTML page.
+
+    From scratch, or --from-checkpoints in minutes. Killed at any time, the same command goes on. Exit code 1 means that
+    some steps are missing or failed (the page says which), 2 that nothing could be made.
+    """
+    from editr1.evaluation.reproduction.places import Place, ReproductionSettings
+    from editr1.evaluation.reproduction.plan import plan
+    from editr1.evaluation.reproduction.run import read_outcomes, run_plan, select
+
+    given = _used(use or ())
+    settings = ReproductionSettings(from_checkpoints, recipes, pairs, tasks, seed, given)
+    place, every = Place(out, settings), plan()
+    steps = select(every, only or (), given)
+    if show_list:
+        _list(read_outcomes(place, every))
+        return
+    if dry_run:
+        _say_what_would_be_run(place, steps, read_outcomes(place, steps))
+        return
+    run_plan(place, steps, report=lambda text: typer.echo(text, err=True))
+    outcomes = read_outcomes(place, every)
+    page = _write_page(place, outcomes)
+    if ship:
+        _ship(place, outcomes)
+    _end(page, outcomes, {step.name for step in steps})
+
+
+def _used(given: Sequence[str]) -> dict[str, Path]:
+    """Step -> folder, of `--use`.
+
+    Raises:
+        ConfigError: if one is not of the form STEP=DIR, or there is no such folder.
+    """
+    found = {}
+    for text in given:
+        step, equals, folder = text.partition("=")
+        if not equals or not step or not folder:
+            raise ConfigError(f"--use {text!r} is not of the form STEP=DIR, e.g. ablation=runs/sticker-ablation")
+        if not Path(folder).is_dir():
+            raise ConfigError(f"--use {text!r}: there is no folder {folder}")
+        found[step] = Path(folder)
+    return found
+
+
+def _list(outcomes: Sequence[Outcome]) -> None:
+    """A line for each step of the plan."""
+    for outcome in outcomes:
+        took = f"{outcome.seconds:8.0f} s" if outcome.seconds else " " * 10
+        typer.echo(f"{outcome.state.value:8} {took}  {outcome.step:26} {outcome.title}")
+
+
+def _say_what_would_be_run(place: Place, steps: Sequence[Step], outcomes: Sequence[Outcome]) -> None:
+    from editr1.evaluation.reproduction.places import MissingInput
+
+    for step, outcome in zip(steps, outcomes, strict=True):
+        if outcome.there:
+            typer.echo(f"{step.name}: {outcome.state.value}")
+        elif step.name in place.settings.use:
+            typer.echo(f"{step.name}: taken from {place.settings.use[step.name]}")
+        elif place.settings.from_checkpoints and step.trains:
+            typer.echo(f"{step.name}: taken from what ships")
+        elif step.command is None:
+            typer.echo(f"{step.name}: computed from {', '.join(step.needs)}")
+        else:
+            try:
+                typer.echo(f"{step.name}: editr1 {' '.join(step.command(place))}")
+            except MissingInput as exc:
+                typer.echo(f"{step.name}: missing: {exc}")
+
+
+def _write_page(place: Place, outcomes: Sequence[Outcome]) -> Path:
+    from editr1.evaluation.reproduction.exhibits import reproduction
+    from editr1.reports import write_reproduction
+
+    return write_reproduction(reproduction(place, outcomes), place.out / PAGE)
+
+
+def _ship(place: Place, outcomes: Sequence[Outcome]) -> None:
+    """Copy results into the package; models ship by the commands that make them."""
+    from editr1.evaluation.reproduction.run import State
+    from editr1.files import write_json
+
+    for outcome in outcomes:
+        if outcome.state is State.MADE:
+            write_json(place.shipped_file(outcome.step), outcome.to_dict())
+
+
+def _end(page: Path, outcomes: Sequence[Outcome], asked: set[str]) -> None:
+    """The last line, and the exit code."""
+    there = sum(outcome.there for outcome in outcomes if outcome.step in asked)
+    seconds = sum(outcome.seconds for outcome in outcomes if outcome.state.value == "made")
+    typer.echo(f"{page}: {there} of {len(asked)} steps are there; those made here took {seconds:.0f} s")
+    raise typer.Exit(0 if there == len(asked) else 1 if there else 2)

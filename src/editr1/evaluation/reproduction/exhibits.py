@@ -1,0 +1,374 @@
+"""The paper's tables and figures, each of ours beside the published one; what is not there is said to be missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from editr1.evaluation.bootstrap import Estimate
+from editr1.evaluation.published import published
+from editr1.evaluation.reproduction.places import SIZES, Place
+from editr1.evaluation.reproduction.run import Outcome, State
+from editr1.evaluation.runs import read_rows
+
+PERCENT, POINTS, SIGNED = "percent", "points", "signed percent"
+MODES = {"think": "T", "verify": "V", "think+verify": "T+V", "viescore": "viescore"}
+PICTURES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A figure of ours, the published one, or both.
+
+    Attributes:
+        ours: None where there is none.
+        paper: None where the paper has none.
+        state: of the step behind ours; empty where none was to be made.
+        why: there is none of ours.
+        note: on how ours came about.
+    """
+
+    ours: Estimate | None = None
+    paper: float | None = None
+    state: str = ""
+    why: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row of a table: what is measured here, what the paper measured, and a cell for each column."""
+
+    ours: str
+    paper: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """Curves by step: name -> points (step, value)."""
+
+    title: str
+    curves: Mapping[str, tuple[tuple[float, float], ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class PictureRow:
+    """Pictures of one task: captions and where they are."""
+
+    instruction: str
+    pictures: tuple[tuple[str, Path], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Exhibit:
+    """A table or figure.
+
+    Attributes:
+        id: for links.
+        title: what it shows; `place`: where the paper has it.
+        about: how ours is made, and how it differs.
+        scale: "percent", "points" or "signed percent".
+        columns: names of figures, ours first where the two are not called alike.
+        bars: figure -> editor -> category -> estimate.
+        missing: runs without curves, and why.
+    """
+
+    id: str
+    title: str
+    place: str
+    about: str
+    scale: str = PERCENT
+    columns: tuple[str, ...] = ()
+    lines: tuple[Line, ...] = ()
+    bars: Mapping[str, Mapping[str, Estimate]] | None = None
+    plots: tuple[Plot, ...] = ()
+    pictures: tuple[PictureRow, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    @property
+    def state(self) -> str:
+        """How much of it there is: "whole", "part" or "missing"."""
+        cells = [cell for line in self.lines for cell in line.cells if cell.state]
+        have = sum(cell.ours is not None for cell in cells) + len(self.plots)
+        lack = sum(cell.ours is None for cell in cells) + len(self.missing)
+        return "missing" if not have else "part" if lack else "whole"
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """Everything that the page shows.
+
+    Attributes:
+        outcomes: of all steps.
+        machine: where steps were made, without repetition.
+    """
+
+    exhibits: tuple[Exhibit, ...]
+    outcomes: tuple[Outcome, ...]
+    machine: tuple[str, ...]
+    from_checkpoints: bool
+
+    @property
+    def seconds(self) -> float:
+        """Of all steps that were made here."""
+        return sum(o.seconds for o in self.outcomes if o.state is State.MADE)
+
+
+def reproduction(place: Place, outcomes: Sequence[Outcome]) -> Reproduction:
+    """The exhibits that follow from the steps' results."""
+    by_name = {outcome.step: outcome for outcome in outcomes}
+    exhibits = (
+        _accuracy(by_name),
+        _benchmark(by_name),
+        _editors(by_name, place),
+        _study(by_name),
+        _dynamics(by_name, "gcpo", "GCPO of the verifiers", "Figure 3"),
+        _dynamics(by_name, "editor", "RL of the editors", "Training rewards and evaluation rewards"),
+    )
+    machines = dict.fromkeys(filter(None, (_machine(outcome) for outcome in outcomes if outcome.there)))
+    return Reproduction(exhibits, tuple(outcomes), tuple(machines), place.settings.from_checkpoints)
+
+
+def _machine(outcome: Outcome) -> str:
+    machine = outcome.manifest.get("environment", {}).get("machine")
+    if not machine:
+        return ""
+    return ", ".join([f"{machine['cores']} cores ({machine['processor']})", *machine.get("gpus", ())])
+
+
+def _accuracy(outcomes: Mapping[str, Outcome]) -> Exhibit:
+    columns = ("T", "V", "T+V", "GCPO", "viescore")
+    by_name = {row.name: row for row in published("accuracy")}
+    lines = []
+    for size, stands_for in SIZES.items():
+        row = by_name[stands_for].figures
+        cells = [_cell(*_ablated(outcomes, size, column), row.get(column)) for column in columns]
+        cells[3] = _cell(*_strict(outcomes, f"accuracy/gcpo-{size}"), row.get("GCPO"))
+        lines.append(Line(f"{size} verifier", stands_for, tuple(cells)))
+        found = _strict(outcomes, f"accuracy/sft-{size}")
+        shipped = (Cell(), Cell(), _cell(*found, None), Cell(), Cell())
+        lines.append(Line(f"{size} verifier that GCPO starts from", "", shipped))
+    asked = [row for name, row in by_name.items() if name not in SIZES.values()]
+    lines += [Line("", row.name, tuple(Cell(paper=row.figures.get(c)) for c in columns)) for row in asked]
+    return Exhibit(
+        "accuracy",
+        "Accuracy of reward models: thinking, verifying, both, and GCPO",
+        "the table of the ablation",
+        "Share of pairs whose preferred edit is scored higher; a tie is wrong, pairs marked 'same' are left out. The "
+        "paper asks people about photographs; ours are simulated people who compare sticker edits. Every T, V, T+V and "
+        "viescore model is fine-tuned on the same edits from the same base. The viescore column is the paper's model "
+        "trained on VIEScore-prompted data. Of the paper's hosted models there is no counterpart here.",
+        columns=columns,
+        lines=tuple(lines),
+    )
+
+
+def _ablated(outcomes: Mapping[str, Outcome], size: str, column: str) -> tuple[Outcome | None, Estimate | None, str]:
+    """A cell of the ablation, over its seeds: outcome, figure, note."""
+    outcome = outcomes.get("ablation")
+    if outcome is None or not outcome.there:
+        return outcome, None, ""
+    found = []
+    for row in outcome.result["rows"]:
+        figure = (row.get("figures") or {}).get("strict")
+        if row.get("size") == size and MODES.get(str(row.get("mode")), row.get("mode")) == column and figure:
+            found.append(_estimate(figure))
+    if not found:
+        return outcome, None, ""
+    if len(found) == 1:
+        return outcome, found[0], ""
+    # several seeds: their mean, and as interval the widest that one of them reaches
+    mean = Estimate(
+        fmean(e.value for e in found), min(e.low for e in found), max(e.high for e in found), found[0].items
+    )
+    return outcome, mean, f"mean of {len(found)} seeds"
+
+
+def _strict(
+    outcomes: Mapping[str, Outcome], step: str, figure: str = "strict"
+) -> tuple[Outcome | None, Estimate | None, str]:
+    outcome = outcomes.get(step)
+    if outcome is None or not outcome.there:
+        return outcome, None, ""
+    figures = outcome.result["figures"]
+    note = f"{figures['failed']} pairs without an answer" if figures["failed"] else ""
+    return outcome, _estimate(figures[figure]), note
+
+
+def _cell(outcome: Outcome | None, ours: Estimate | None, note: str, paper: float | None) -> Cell:
+    if outcome is None:
+        return Cell(paper=paper, state=State.MISSING.value, why="not asked for")
+    if ours is None:
+        why = outcome.why or "its run does not hold it yet"
+        state = State.MISSING.value if outcome.there else outcome.state.value
+        return Cell(paper=paper, state=state, why=why)
+    return Cell(ours, paper, outcome.state.value, note=note)
+
+
+def _benchmark(outcomes: Mapping[str, Outcome]) -> Exhibit:
+    paper = {row.name: row.figures["overall"] for row in published("editscore")}
+    rows = (
+        ("holistic-small", "small viescore-style scorer", ""),
+        ("holistic-large", "large viescore-style scorer", "EditScore-7B"),
+        ("holistic-large-4", "the same, 4 passes", "EditScore-7B, 4 passes"),
+        ("sft-small", "small verifier, SFT", ""),
+        ("gcpo-small", "small verifier, SFT + GCPO", ""),
+        ("sft-large", "large verifier, SFT", "Edit-R1 RRM 7B, SFT"),
+        ("gcpo-large", "large verifier, SFT + GCPO", "Edit-R1 RRM 7B, SFT + GCPO"),
+    )
+    lines = []
+    for step, ours, theirs in rows:
+        macro = _strict(outcomes, f"benchmark/{step}", "macro_strict")
+        ties = _strict(outcomes, f"benchmark/{step}", "ties")
+        lines.append(Line(ours, theirs, (_cell(*macro, paper.get(theirs)), _cell(*ties, None))))
+    others = [name for name in paper if name not in {theirs for _, _, theirs in rows}]
+    lines += [Line("", name, (Cell(paper=paper[name]), Cell())) for name in others]
+    return Exhibit(
+        "benchmark",
+        "The verifier against a holistic scorer",
+        "EditRewardBench (EditScore/EditReward-Bench)",
+        "Strict accuracy, averaged over kinds of edit: the paper's over 13 tasks of photographs with labels of "
+        "experts, ours over 11 kinds of sticker edits whose better one the oracle knows. A viescore-style scorer, "
+        "fine-tuned on the same edits as the verifier, stands in EditScore's place.",
+        columns=("accuracy", "ties"),
+        lines=tuple(lines),
+    )
+
+
+_EDITORS = (
+    ("base", "sticker Kontext", "FLUX.1-Kontext"),
+    ("sft-small", "+ RL with the small SFT verifier", "FLUX.1-Kontext + RL with SFT-RRM 3B"),
+    ("gcpo-small", "+ RL with the small GCPO verifier", "FLUX.1-Kontext + RL with GCPO-RRM 3B"),
+    ("sft-large", "+ RL with the large SFT verifier", "FLUX.1-Kontext + RL with SFT-RRM 7B"),
+    ("gcpo-large", "+ RL with the large GCPO verifier", "FLUX.1-Kontext + RL with GCPO-RRM 7B"),
+    ("oracle", "+ RL with the oracle itself", ""),
+    ("qwen-base", "sticker Qwen-Image-Edit", "Qwen-Image-Edit"),
+    ("qwen-gcpo-large", "the same + RL with the large GCPO verifier", "Qwen-Image-Edit + RL with GCPO-RRM 7B"),
+)
+_FIGURES = {"followed": "SC", "kept": "PQ", "score": "O"}
+
+
+def _editors(outcomes: Mapping[str, Outcome], place: Place) -> Exhibit:
+    paper = {row.name: row for row in published("gedit")}
+    lines, bars = [], {}
+    for name, ours, theirs in _EDITORS:
+        outcome = outcomes.get(f"edits/{name}")
+        table = outcome.result["table"] if outcome is not None and outcome.there else None
+        figures = paper[theirs].figures if theirs else {}
+        cells = []
+        for figure, letter in _FIGURES.items():
+            found = None if table is None else _estimate(table["macro"][figure])
+            cells.append(_cell(outcome, found, "", figures.get(letter)))
+        lines.append(Line(ours, theirs, tuple(cells)))
+        if table is not None:
+            bars[ours] = {kind: _estimate(row["score"]) for kind, row in table["categories"].items()}
+    others = [row for name, row in paper.items() if name not in {theirs for _, _, theirs in _EDITORS}]
+    lines += [Line("", row.name, tuple(Cell(paper=row.figures[f]) for f in _FIGURES.values())) for row in others]
+    return Exhibit(
+        "editors",
+        "The editor before and after RL, by the verifier that rewarded it",
+        "GEdit-Bench-EN, judged by GPT-4.1",
+        "Three numbers from 0 to 10, averaged over 11 categories. The paper's are GPT-4.1's ratings; ours are read off "
+        "the pixels by the oracle: how far the instruction was followed stands beside SC, how much else was left as it "
+        "was and sound beside PQ, the utility of the whole beside O. The two scales are not the same: compare rows "
+        "with rows, not ours with the paper's. No counterpart here has the row of Seed-1.5-VL as reward.",
+        scale=POINTS,
+        columns=("followed / SC", "kept / PQ", "utility / O"),
+        lines=tuple(lines),
+        bars=bars or None,
+        pictures=_pictures(outcomes, place),
+    )
+
+
+def _pictures(outcomes: Mapping[str, Outcome], place: Place) -> tuple[PictureRow, ...]:
+    """Some tasks with the pictures of the editor before and after RL: those where utility differs most."""
+    there = [n for n, _, _ in _EDITORS if (o := outcomes.get(f"edits/{n}")) is not None and o.state is State.MADE]
+    after = [name for name in there if name not in ("base", "qwen-base", "qwen-gcpo-large")]
+    if "base" not in there or not after:
+        return ()
+    shown = after[-1] if "gcpo-large" not in after else "gcpo-large"
+    folders = {name: place.folder(f"edits/{name}") for name in ("base", shown)}
+    rows = {name: {row["key"]: row for row in read_rows(folder)} for name, folder in folders.items()}
+
+    def change(key: str) -> float:
+        return float(rows[shown][key]["scores"].get("score", 0) - rows["base"][key]["scores"].get("score", 0))
+
+    shared = sorted((k for k in rows["base"] if k in rows[shown]), key=change)
+    chosen = [*shared[::-1][:PICTURES], *(k for k in shared[:2] if change(k) < 0)]
+    found = []
+    for key in dict.fromkeys(chosen):
+        first, second = rows["base"][key], rows[shown][key]
+        source = ("source", folders["base"] / first["pictures"]["source"])
+        edited = [
+            (f"{name}, utility {row['scores'].get('score', 0):.1f}", folders[name] / row["pictures"]["edited"])
+            for name, row in (("base", first), (shown, second))
+        ]
+        found.append(PictureRow(first["instruction"], (source, *edited)))
+    return tuple(found)
+
+
+def _study(outcomes: Mapping[str, Outcome]) -> Exhibit:
+    (paper,) = published("gsb")
+    lines = []
+    for size in SIZES:
+        outcome = outcomes.get(f"gsb/gcpo-{size}")
+        found, note = None, ""
+        if outcome is not None and outcome.there:
+            result = outcome.result["gsb"]
+            found = _estimate(result["gsb"])
+            note = (
+                f"good {result['good']}, same {result['same']}, bad {result['bad']}; sign test over contexts "
+                f"p = {result['p_value']:.2g}"
+            )
+        theirs = paper.figures["GSB"] if size == "large" else None
+        name = f"RL with the {size} GCPO verifier, against the editor before"
+        lines.append(Line(name, paper.name if size == "large" else "", (_cell(outcome, found, note, theirs),)))
+    return Exhibit(
+        "gsb",
+        "Which editor people prefer",
+        "the human study",
+        "GSB = (G - B) / (G + S + B). The paper asked people. Ours are two simulated people, who see the oracle's "
+        "utility of each picture with noise; it is no human study and says nothing about what people like.",
+        scale=SIGNED,
+        columns=("GSB",),
+        lines=tuple(lines),
+    )
+
+
+def _dynamics(outcomes: Mapping[str, Outcome], group: str, title: str, place: str) -> Exhibit:
+    """One plot for each title, with the curves of all runs of a group."""
+    plots: dict[str, dict[str, tuple[tuple[float, float], ...]]] = {}
+    missing = []
+    for name, outcome in outcomes.items():
+        prefix = f"dynamics/{group}-"
+        if not name.startswith(prefix):
+            continue
+        if not outcome.there:
+            missing.append(f"{name.removeprefix(prefix)}: {outcome.why}")
+            continue
+        for plot, curves in outcome.result["plots"].items():
+            for metric, points in curves.items():
+                label = f"{name.removeprefix(prefix)}, {metric}"
+                plots.setdefault(plot, {})[label] = tuple((float(x), float(y)) for x, y in points)
+    about = _ABOUT_DYNAMICS[group]
+    if not any(name.startswith(f"dynamics/{group}-") for name in outcomes):
+        missing.append("not asked for")
+    shown = tuple(Plot(title, curves) for title, curves in plots.items())
+    return Exhibit(f"dynamics-{group}", title, place, about, plots=shown, missing=tuple(missing))
+
+
+_ABOUT_DYNAMICS = {
+    "gcpo": "What a GCPO run logs by step. In the paper the weighted advantage drifts below zero: right judgements "
+    "come to have the longer reasoning. The paper's curves are not published as numbers, so none is drawn beside.",
+    "editor": "Rewards as editors learn. In the paper a GCPO-trained verifier gives lower rewards in training, for it "
+    "is stricter, and editors trained on it do better in evaluation. A reward is on its verifier's own scale: compare "
+    "what the oracle says of the pictures, not rewards of different verifiers.",
+}
+
+
+def _estimate(data: Mapping[str, Any]) -> Estimate:
+    return Estimate(data["value"], data["low"], data["high"], data["items"])
