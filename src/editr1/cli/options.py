@@ -78,6 +78,7 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", help="A TOML recipe; see recipes/*/score.toml.", show_default=False),
 ]
+ShipOption = Annotated[bool, typer.Option("--ship", help="Copy the finished model into the package.")]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -32,6 +32,7 @@ app.command()(train_ablation.ablation)
 def sft(
     recipe: Annotated[Path, typer.Argument(help="A TOML recipe, e.g. recipes/sticker/sft-small.toml.")],
     out: OutOption = None,
+    ship: options.ShipOption = False,
     overrides: options.SetOption = None,
 ) -> None:
     """Fine-tune a model on the reasoning traces that `editr1 curate` exported.
@@ -47,7 +48,13 @@ def sft(
 
     with progress(settings.name) as report:
         folder = train_sft(settings, out or Path("runs") / settings.name, report)
-    say(f"{folder}: finished")
+    say(f"{folder}: finished" + (f", copied to {_shipped(folder, settings.name)}" if ship and is_first() else ""))
+
+
+def _shipped(model: Path, name: str) -> Path:
+    from editr1.training.finish import ship_model
+
+    return ship_model(model, name)
 
 
 @app.command()

@@ -18,6 +18,7 @@ def gcpo(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Run directory (default: runs/<name>).", show_default=False)
     ] = None,
+    ship: options.ShipOption = False,
     overrides: options.SetOption = None,
 ) -> None:
     """Reinforce a verifier on preference pairs (GCPO). Killed at any time, the same command goes on.
@@ -36,6 +37,10 @@ def gcpo(
     if os.environ.get("RANK", "0") == "0":
         _report(folder, settings.name)
         typer.echo(f"{model}: finished; score with  editr1 score --model {model} ...")
+        if ship:
+            from editr1.training.finish import ship_model
+
+            typer.echo(f"copied to {ship_model(model, settings.name)}")
 
 
 def _need_trl() -> None:

@@ -96,6 +96,7 @@ class SftRecipe(Recipe):
             what is written beside its weights. "decompose" beside it teaches to split instructions.
         template: TOML file of the prompt template, if the chats were not rendered with one that ships with editr1.
         notice, notice_unless: kept beside the weights, see `editr1.verifier.config`.
+        about: a paragraph for the model card, e.g. where data come from and under which licence.
         max_length: longer chats, in tokens with their pictures and answer, are left out and counted; None keeps all.
         max_pixels: larger pictures are scaled down to about this area; kept with the processor. Qwen's processors only.
         epochs: passes over the rows; fractions are allowed.
@@ -103,6 +104,8 @@ class SftRecipe(Recipe):
         batch_size: chats in a step, all processes together: the result does not depend on how many there are.
         micro_batch_size: chats in one forward pass of one process.
         bucket: put chats of similar length into the same step.
+        pad_to: batches are padded to a multiple of this length. Kernels that are made for each shape, as on CPUs and with
+            `compile`, want few of them: they cost time to make and memory to keep.
         optimizer: "adamw", or "muon": Muon for the matrices inside the model and AdamW for the rest, which teaches
             small models in fewer steps. Full fine-tuning only, and neither FSDP nor DeepSpeed.
         learning_rate: its peak; it warms up linearly over `warmup` steps, then follows `schedule` down to 0.
@@ -135,6 +138,7 @@ class SftRecipe(Recipe):
     template: str | None = None
     notice: str | None = None
     notice_unless: tuple[int, int] | None = None
+    about: str | None = None
     max_length: PositiveInt | None = None
     max_pixels: PositiveInt | None = None
     epochs: PositiveFloat = 1.0
@@ -142,6 +146,7 @@ class SftRecipe(Recipe):
     batch_size: PositiveInt = 64
     micro_batch_size: PositiveInt = 4
     bucket: bool = True
+    pad_to: PositiveInt = 1
     optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: PositiveFloat = 1e-5
     schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"

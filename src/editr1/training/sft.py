@@ -104,7 +104,7 @@ def _train(
     rows = open_rows(files[0])
     _check_modes(rows, recipe)
     start = load_start(recipe, on_gpu=not arguments.use_cpu)
-    encoder = Encoder(start.processor, start.end_tokens)
+    encoder = Encoder(start.processor, start.end_tokens, pad_to=recipe.pad_to)
     chats, held_out = _index(rows, recipe, files[1], encoder, state)
     template = find_template(chats.prompt_hashes, recipe.modes[0], recipe.template)
     remember_data(run, chats, start, state)

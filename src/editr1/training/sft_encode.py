@@ -48,9 +48,11 @@ class Encoder:
     Args:
         processor: of an image-text-to-text model, with a chat template.
         end_tokens: ids at which the model stops (`generation_config.eos_token_id`).
+        pad_to: batches are padded to a multiple of this length.
     """
 
-    def __init__(self, processor: Any, end_tokens: Iterable[int]) -> None:
+    def __init__(self, processor: Any, end_tokens: Iterable[int], *, pad_to: int = 1) -> None:
+        self.pad_to = pad_to
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.end = end_of_turn(processor, set(end_tokens))
@@ -91,6 +93,7 @@ class Encoder:
         kept = prompts["attention_mask"].bool()
         endings = [torch.tensor(self.answer(text)) for text in answers]
         longest = max(int(row.sum()) + len(ending) for row, ending in zip(kept, endings, strict=True))
+        longest = -(-longest // self.pad_to) * self.pad_to
         filled = {"input_ids": self.pad}  # what stands behind the answers; 0 in every other tensor
         batch: dict[str, Tensor] = {"labels": torch.full((len(chats), longest), IGNORED)}
         for name, tensor in prompts.items():

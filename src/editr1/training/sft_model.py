@@ -198,6 +198,7 @@ def write_card(folder: Path, recipe: SftRecipe, facts: Mapping[str, Any]) -> Pat
         f"- **Size**: {size}.",
         f"- **Limits**: it has learnt to judge edits like those of its data, as its data's judges do.{_notice(recipe)}",
         "",
+        *([recipe.about.strip(), ""] if recipe.about else []),
         *(["Held-out rows:", "", "| | |", "|---|---|", *figures, ""] if figures else []),
         "```python",
         "from editr1 import Verifier",

@@ -20,7 +20,18 @@ from editr1.training.recipes import SftRecipe
 from editr1.training.sft_data import Chats
 from editr1.training.sft_model import Start, check_hub
 
-MAY_CHANGE = {"workers", "save_every", "keep", "tracker", "push_to_hub", "hub_private", "micro_batch_size", "compile"}
+MAY_CHANGE = {
+    "workers",
+    "save_every",
+    "keep",
+    "tracker",
+    "push_to_hub",
+    "hub_private",
+    "micro_batch_size",
+    "compile",
+    "about",
+    "pad_to",
+}
 """Settings that a resumed run may have otherwise than when it began: the losses stay the same, up to rounding."""
 
 WAIT = 7200

@@ -58,6 +58,20 @@ def test_labels_stand_where_the_answer_does_counted_by_hand():
     assert batch["input_ids"][0, 47:51].tolist() == first[47:51].tolist()
 
 
+def test_padding_to_a_multiple_adds_what_is_neither_seen_nor_learnt():
+    """52 tokens, as counted above, become 64; what was there stays where it was."""
+    encoder, processor = bytewise()
+    wide = Encoder(processor, {processor.tokenizer.eos_token_id}, pad_to=32)
+    red, blue = Image.new("RGB", (32, 32), "red"), Image.new("RGB", (32, 32), "blue")
+    chats, answers = [chat(red, blue), chat(red, blue, "xy")], ["7.5", "ok"]
+    narrow, padded = encoder.batch(chats, answers), wide.batch(chats, answers)
+    assert padded["labels"].shape == padded["input_ids"].shape == padded["attention_mask"].shape == (2, 64)
+    assert (padded["labels"][:, 52:] == IGNORED).all()
+    assert not padded["attention_mask"][:, 52:].any()
+    for name in ("labels", "input_ids", "attention_mask"):
+        assert torch.equal(padded[name][:, :52], narrow[name]), name
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_a_stored_chat_is_encoded_as_the_judge_encodes_the_verifiers_question(sft_row, mode):
     """The same edit, once from the export and once rendered by the verifier, with a hostile instruction."""
