@@ -55,7 +55,8 @@ class FakeEditr1:
         elif words[:2] == ["preferences", "build"]:
             (out / "train.parquet").write_bytes(b"PAR1")
         elif words[:2] in (["train", "gcpo"], ["train", "editor"]) or words[:2] == ["stickers", "train-editor"]:
-            _write(out / "model" / "config.json", {"name": out.name})
+            lora = words[:2] == ["train", "editor"]
+            _write(out / ("lora/pytorch_lora_weights.safetensors" if lora else "model/config.json"), {"name": out.name})
             names = ("heldout/strict", "win_ratio", "reward", "eval_reward")
             rows = [{"step": step, **dict.fromkeys(names, step / 10)} for step in range(5)]
             (out / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
@@ -107,7 +108,7 @@ def _write(path: Path, data: Any) -> None:
 
 RECIPES = (
     "curate.toml", "ablation.toml", "gcpo.toml", "gcpo-large.toml", "editor-kontext-base.toml",
-    "editor-qwen-base.toml", "editor-kontext.toml", "editor-qwen.toml",
+    "editor-qwen-base.toml", "editor-flow-grpo.toml",
 )  # fmt: skip
 
 

@@ -194,7 +194,7 @@ def test_from_scratch_takes_no_result_that_ships(place):
 
 def test_a_recipe_that_is_not_there_is_a_missing_step(place):
     here = place()
-    (here.settings.recipes / "editor-kontext.toml").unlink()
+    (here.settings.recipes / "editor-flow-grpo.toml").unlink()
     outcomes = {o.step: o for o in run_plan(here, select(plan(), ["edits/gcpo-small"]), run=FakeEditr1())}
     assert outcomes["editor/gcpo-small"].state is State.MISSING
     assert "there is no recipe" in outcomes["editor/gcpo-small"].why
@@ -215,6 +215,20 @@ def test_a_run_that_is_given_is_taken_as_it_is(place, tmp_path):
     assert fake.commands == ["pairs"]
     (small, *_) = reproduction(here, read_outcomes(here, plan())).exhibits[0].lines
     assert [cell.ours and cell.ours.value for cell in small.cells[:3]] == [0.6, 0.65, None]
+
+
+def test_a_trained_editor_is_a_lora_on_its_base(place):
+    """Before it is trained (in a dry run) as after it; a whole pipeline is taken as one."""
+    here = place()
+    (step,) = (s for s in plan() if s.name == "edits/qwen-gcpo-large")
+    out = here.out.as_posix()
+    editor = ["--editor", f"{out}/editor--qwen-base/model", "--lora", f"{out}/editor--qwen-gcpo-large/lora"]
+    assert step.command(here)[7:11] == editor
+    run_plan(here, select(plan(), ()), run=FakeEditr1())
+    assert step.command(here)[7:11] == editor
+    (here.out / "editor--qwen-gcpo-large" / "lora").rename(here.out / "editor--qwen-gcpo-large" / "pipeline")
+    (here.out / "editor--qwen-gcpo-large" / "pipeline" / "pytorch_lora_weights.safetensors").unlink()
+    assert step.command(here)[7:10] == ["--editor", f"{out}/editor--qwen-gcpo-large/pipeline", "--name"]
 
 
 def test_a_folder_holds_one_kind_of_reproduction(place):

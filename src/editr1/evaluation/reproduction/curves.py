@@ -23,7 +23,7 @@ GCPO_PLOTS: Mapping[str, tuple[str, ...]] = {
 
 EDITOR_PLOTS: Mapping[str, tuple[str, ...]] = {
     "reward in training and on held-out contexts": ("reward", "eval_reward"),
-    "oracle, only watched": ("watch/oracle", "eval_watch/oracle"),
+    "oracle, only watched": ("watch/truth", "eval_watch/truth"),
     "share of pictures that are the source": ("unchanged", "eval_unchanged"),
     "diversity in a group": ("diversity",),
     "KL to the editor before RL": ("kl",),

@@ -36,6 +36,11 @@ SHIPPED_MODELS = {
 """Step -> the folder of its model in the package, whether one ships yet or not."""
 
 
+LORA_FILE = "pytorch_lora_weights.safetensors"
+_MODEL_FILES = ("config.json", "model_index.json", "adapter_config.json", LORA_FILE)
+_MODELS_OF_RUNS = ("model", "pipeline", "lora")  # folders that trainers leave in a run directory
+
+
 class MissingInput(Editr1Error, LookupError):
     """Something a step needs is not there; the step is then said to be missing, and never made up."""
 
@@ -127,32 +132,32 @@ class Place:
         Raises:
             MissingInput: if it can only ship, and does not.
         """
-        given = self.settings.use.get(step)
-        if given is not None:
-            return (given / "model" if (given / "model").is_dir() else given).as_posix()
-        if not self.settings.from_checkpoints:
-            return self.made_model(step).as_posix()
-        name = SHIPPED_MODELS[step]
-        if not self.model_folder(step).is_dir():
-            raise MissingInput(f"no model {name} ships with this version")
-        return name if name in SHIPPED else self.model_folder(step).as_posix()
-
-    def made_model(self, step: str) -> Path:
-        """Where the model of a step is written when it is trained here."""
-        kind, _, size = step.partition("/")
-        mode = {"sft": "think+verify", "holistic": "viescore"}.get(kind)
-        if mode is not None:  # cells of the ablation
-            return self.folder("ablation") / f"{size}-{mode}" / "model"
-        return self.folder(step) / "model"
+        folder = self.model_folder(step)
+        if self.settings.from_checkpoints and step not in self.settings.use:
+            name = SHIPPED_MODELS[step]
+            if not folder.is_dir():
+                raise MissingInput(f"no model {name} ships with this version")
+            return name if name in SHIPPED else folder.as_posix()
+        return folder.as_posix()
 
     def model_folder(self, step: str) -> Path:
         """The folder of a step's model on disk, there or not."""
         given = self.settings.use.get(step)
         if given is not None:
-            return given / "model" if (given / "model").is_dir() else given
+            return _model_in(given) or given
         if self.settings.from_checkpoints:
             return self.models / SHIPPED_MODELS[step]
-        return self.made_model(step)
+        kind, _, name = step.partition("/")
+        mode = {"sft": "think+verify", "holistic": "viescore"}.get(kind)
+        if mode is not None:  # cells of the ablation
+            return self.folder("ablation") / f"{name}-{mode}" / "model"
+        run = self.folder(step)
+        return _model_in(run) or run / ("lora" if kind == "editor" and not name.endswith("base") else "model")
+
+    def is_lora(self, step: str) -> bool:
+        """Whether a step's model is a LoRA on another; one that is yet to be made is told by its place."""
+        folder = self.model_folder(step)
+        return (folder / LORA_FILE).is_file() or (not folder.is_dir() and folder.name == "lora")
 
     def digest(self, step: str) -> str:
         """A hash of the files of a step's model, those of its parts included.
@@ -161,7 +166,7 @@ class Place:
             MissingInput: if it is not there.
         """
         folder = self.model_folder(step)
-        if not any((folder / name).is_file() for name in ("config.json", "model_index.json", "adapter_config.json")):
+        if not any((folder / name).is_file() for name in _MODEL_FILES):
             raise MissingInput(f"there is no model in {folder}")
         return "-".join(folder_digest(part) for part in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())))
 
@@ -176,6 +181,11 @@ class Place:
     def log_file(self, step: str) -> Path:
         """What a step's command said."""
         return self.out / "logs" / f"{file_name(step)}.log"
+
+
+def _model_in(run: Path) -> Path | None:
+    """The model that a trainer left in a run directory."""
+    return next((run / name for name in _MODELS_OF_RUNS if (run / name).is_dir()), None)
 
 
 def file_name(step: str) -> str:

@@ -21,8 +21,8 @@ EDITOR_DRAW = "reproduction-edits"
 PASSES = 4
 
 EDITOR_RECIPES = {"editor/base": "editor-kontext-base.toml", "editor/qwen-base": "editor-qwen-base.toml"}
-RL_RECIPES = {"editor/base": "editor-kontext.toml", "editor/qwen-base": "editor-qwen.toml"}
-"""Base editor -> recipe of `editr1 train editor` on it."""
+RL_RECIPE = "editor-flow-grpo.toml"
+"""Of `editr1 train editor`, by the paper's algorithm."""
 
 REWARDS: Mapping[str, tuple[str, str]] = {
     "sft-small": ("editor/base", "sft/small"),
@@ -193,10 +193,9 @@ def _trained_editor(name: str) -> Step:
     step = f"editor/{name}"
 
     def command(place: Place) -> list[str]:
-        reward = {"kind": "verifier", "score.judge.model": place.model(verifier)} if verifier else {"kind": "oracle"}
-        given = [f"editor={json.dumps(place.model(base))}"]
-        given += [f"rewards.verifier.{key}={json.dumps(value)}" for key, value in reward.items()]
-        recipe = place.recipe(RL_RECIPES[base]).as_posix()
+        judge = f"score.judge.model={json.dumps(place.model(verifier))}" if verifier else 'kind="oracle"'
+        given = [f"editor={json.dumps(place.model(base))}", f"rewards.judge.{judge}"]
+        recipe = place.recipe(RL_RECIPE).as_posix()
         settings = [part for value in given for part in ("--set", value)]
         return ["train", "editor", recipe, "--out", place.folder(step).as_posix(), *settings]
 
@@ -211,7 +210,10 @@ def _edits(editor: str) -> Step:
 
     def command(place: Place) -> list[str]:
         data = f"{EDITOR_DRAW}:{place.settings.tasks}"
-        given = ["--editor", place.model(model), "--name", editor, "--seed", str(place.settings.seed), "--quiet"]
+        made_by = ["--editor", place.model(model)]
+        if place.is_lora(model):
+            made_by = ["--editor", place.model(REWARDS[editor][0]), "--lora", place.model(model)]
+        given = [*made_by, "--name", editor, "--seed", str(place.settings.seed), "--quiet"]
         return ["eval", "editor", "stickers", "--data", data, "--out", place.folder(name).as_posix(), *given]
 
     def collect(place: Place) -> dict[str, Any]:
