@@ -55,8 +55,9 @@ def reproduce(
 
     given = _used(use or ())
     settings = ReproductionSettings(from_checkpoints, recipes, pairs, tasks, seed, given)
-    place, every = Place(out, settings), plan()
-    steps = select(every, only or (), given)
+    place, steps = Place(out, settings), select(plan(), only or (), given, from_checkpoints=from_checkpoints)
+    wanted = {step.name for step in (*select(plan(), (), given, from_checkpoints=from_checkpoints), *steps)}
+    every = [step for step in plan() if step.name in wanted]
     if show_list:
         _list(read_outcomes(place, every))
         return

@@ -152,8 +152,9 @@ def test_from_checkpoints_nothing_is_trained_and_nothing_made_up(place):
     (model / "config.json").write_text("{}")
     ship(here, "ablation", {"rows": [row("small", "think")], "pairs": 100})
     fake = FakeEditr1()
-    found = states(run_plan(here, select(plan(), ()), run=fake))
+    found = states(run_plan(here, select(plan(), (), from_checkpoints=True), run=fake))
     assert fake.commands == ["pairs", "accuracy--sft-small", "benchmark--sft-small"]
+    assert "curate" not in found
     there = {name: state for name, state in found.items() if state != "missing"}
     assert there == {
         "ablation": "shipped",
@@ -235,6 +236,10 @@ def test_a_folder_holds_one_kind_of_reproduction(place):
     run_plan(place(), select(plan(), ["pairs"]), run=FakeEditr1())
     with pytest.raises(ConfigError, match="holds a reproduction trained from scratch"):
         run_plan(place(from_checkpoints=True), select(plan(), ["pairs"]), run=FakeEditr1())
+
+
+def test_from_checkpoints_a_training_needs_nothing():
+    assert [s.name for s in select(plan(), ["sft/small"], from_checkpoints=True)] == ["sft/small"]
 
 
 @pytest.mark.parametrize(
@@ -410,6 +415,7 @@ def test_list_and_dry_run_do_nothing(editr1):
     code, listed, _ = editr1("--list")
     assert code == 0
     assert len(listed.splitlines()) == len(plan())
+    assert len(editr1("--list", "--from-checkpoints")[1].splitlines()) == len(plan()) - 1, "nothing is curated"
     assert not Path("out").exists()
     assert editr1.fake.commands == []
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from editr1.errors import ConfigError, Editr1Error
-from editr1.evaluation.reproduction.places import MissingInput, Place, read_json
+from editr1.evaluation.reproduction.places import SHIPPED_MODELS, MissingInput, Place, read_json
 from editr1.evaluation.reproduction.plan import Step
 from editr1.files import write_json
 from editr1.rundir import describe_environment
@@ -126,13 +126,16 @@ def start(place: Place) -> None:
         write_json(path, settings)
 
 
-def select(steps: Sequence[Step], only: Sequence[str], use: Iterable[str] = ()) -> list[Step]:
+def select(
+    steps: Sequence[Step], only: Sequence[str], use: Iterable[str] = (), *, from_checkpoints: bool = False
+) -> list[Step]:
     """The steps that are asked for, with those that they need, in the order of the plan.
 
     Args:
         steps: the plan.
         only: names, groups ("accuracy") or patterns ("*/small"); none asks for all.
         use: steps that are given, and therefore need nothing.
+        from_checkpoints: whether steps that train are taken from what ships, and therefore need nothing.
 
     Raises:
         ConfigError: if a name fits no step.
@@ -143,7 +146,7 @@ def select(steps: Sequence[Step], only: Sequence[str], use: Iterable[str] = ()) 
     given = set(use)
     wanted = {s.name for s in steps if (any(_fits(s.name, p) for p in only) if only else not s.auxiliary)}
     for step in reversed(steps):  # a step comes after those that it needs
-        if step.name in wanted and step.name not in given:
+        if step.name in wanted and step.name not in given and not (from_checkpoints and step.trains):
             wanted |= set(step.needs)
     return [step for step in steps if step.name in wanted]
 
@@ -214,6 +217,8 @@ def _given(place: Place, step: Step) -> Outcome | None:
         return Outcome(step.name, step.title, State.MADE, "", result, manifest | {"key": _hash([result])})
     if not (place.settings.from_checkpoints and step.trains):
         return None
+    if step.name not in SHIPPED_MODELS:
+        raise MissingInput("no result of it ships with this version")
     result = step.collect(place)
     return Outcome(step.name, step.title, State.SHIPPED, "", result, {"key": _hash([result])})
 
