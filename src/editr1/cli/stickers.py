@@ -88,6 +88,49 @@ def train(
 
 
 @app.command()
+def train_editor(
+    recipe: Annotated[Path, typer.Argument(help="A TOML recipe, e.g. recipes/sticker/editor-kontext-base.toml.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Run directory (default: runs/<name>).", show_default=False)
+    ] = None,
+    ship: Annotated[bool, typer.Option("--ship", help="Copy the finished model into the package.")] = False,
+    overrides: options.SetOption = None,
+) -> None:
+    """Pretrain an embedded editor. Killed at any time, the same command goes on from where it was."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from editr1.config import load
+    from editr1.training.pretrain_recipe import EditorRecipe
+
+    settings = load(EditorRecipe, recipe, overrides or ())
+    from editr1.training.finish import ship_model
+    from editr1.training.pretrain_run import pretrain_editor
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        bars: dict[str, Any] = {}
+
+        def report(stage: str, done: int, total: int, figures: dict[str, float]) -> None:
+            if stage not in bars:
+                bars[stage] = progress.add_task(stage, total=total)
+            progress.update(bars[stage], completed=done, description=_describe(stage, figures))
+            if "held_out/right" in figures:
+                progress.console.print(f"step {done}: held-out tasks right {figures['held_out/right']:.1%}")
+
+        model = pretrain_editor(settings, out or Path("runs") / settings.name, report)
+    typer.echo(f"{model}: finished" + (f", copied to {ship_model(model, settings.name)}" if ship else ""))
+
+
+def _describe(stage: str, figures: dict[str, float]) -> str:
+    """A stage of pretraining and its latest figures, for a progress bar."""
+    if stage == "vae" and "psnr" in figures:
+        return f"autoencoder  PSNR {figures['psnr']:.1f} dB"
+    if stage == "latents":
+        return "latents"
+    return f"flow matching  loss {figures['loss']:.4f}" if "loss" in figures else "flow matching"
+
+
+@app.command()
 def evaluate(
     model: options.ModelOption = None,
     judge: options.JudgeOption = None,

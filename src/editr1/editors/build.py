@@ -14,6 +14,7 @@ import torch
 from editr1.config import load as load_recipe
 from editr1.devices import find_device
 from editr1.editors.base import EditorOptions
+from editr1.editors.names import SHIPPED_EDITORS, resolve_editor
 from editr1.editors.pipeline import PipelineEditor
 from editr1.errors import ConfigError, DataError, MissingExtraError, ModelError
 from editr1.judges.files import folder_digest
@@ -41,7 +42,8 @@ def build_editor(
     """Load a pipeline of diffusers, from safetensors only, and put the editor for its class on it.
 
     Args:
-        model: a folder that `save_pretrained` wrote, or a hub id such as "black-forest-labs/FLUX.1-Kontext-dev".
+        model: a folder that `save_pretrained` wrote, a hub id such as "black-forest-labs/FLUX.1-Kontext-dev", or the
+            name of an editor that ships with editr1: "embedded", "sticker-kontext-small", "sticker-qwen-small".
         options: how to use it; where they are silent, the folder's `editr1.json` speaks, then the pipeline's ways.
         lora: folder or hub id of weights that `load_lora_weights` takes.
         dtype: e.g. "bfloat16"; default is bfloat16 on a GPU and float32 on the CPU.
@@ -55,6 +57,7 @@ def build_editor(
     """
     where = find_device(device)
     precision = _dtype(dtype, where)
+    model = resolve_editor(model)
     folder = Path(model).expanduser()
     _check_exists(folder, str(model))
     try:
@@ -128,7 +131,10 @@ def _check_exists(folder: Path, model: str) -> None:
         if not (folder / "model_index.json").is_file():
             raise ModelError(f"the folder {model} holds no pipeline (no model_index.json): name the folder that does")
     elif folder.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
-        raise ModelError(f"there is no editor at {model}: give the folder of a pipeline, or a hub id, owner/name")
+        raise ModelError(
+            f"there is no editor at {model}: give the folder of a pipeline, a hub id, owner/name, or one that ships, "
+            f"{', '.join(SHIPPED_EDITORS)}"
+        )
 
 
 def _fingerprint(folder: Path, model: str, revision: str | None) -> str:

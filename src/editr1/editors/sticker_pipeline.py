@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from editr1.editors.base import EditorOptions
 from editr1.editors.build import OPTIONS_FILE
@@ -38,6 +38,9 @@ TEXT_TOKENS = 40
 
 HEAD = 64
 """Width of an attention head: few and wide ones are faster on CPUs."""
+
+SHIFT = 2.0
+"""Of the schedule towards noise. Fixed: the shift by number of tokens is made for 256 and more, and there are 36."""
 
 OPTIONS = EditorOptions(area=SIDE * SIDE, reference_area=SIDE * SIDE, steps=12, max_text_tokens=TEXT_TOKENS)
 
@@ -89,7 +92,7 @@ def make_sticker_kontext(size: str, texts: Iterable[str], *, seed: int = 0) -> F
     texts = list(texts)
     clip = learn_clip_tokenizer(texts, dims.vocabulary, TEXT_TOKENS)
     t5 = learn_t5_tokenizer(texts, dims.vocabulary, TEXT_TOKENS)
-    return assemble_kontext(
+    pipeline: Any = assemble_kontext(
         clip,
         t5,
         transformer={
@@ -119,10 +122,26 @@ def make_sticker_kontext(size: str, texts: Iterable[str], *, seed: int = 0) -> F
             "num_layers": dims.text_layers,
             "num_heads": dims.text_width // HEAD,
         },
-        # fixed: the shift by number of tokens is made for 256 and more, and there are 36
-        scheduler={"shift": 2.0},
+        scheduler={"shift": SHIFT},
         seed=seed,
     )
+    start_quietly(pipeline.transformer)
+    return cast("FluxKontextPipeline", pipeline)
+
+
+def start_quietly(transformer: Any) -> None:
+    """Let every block of a fresh transformer pass its input on, and its output be 0 (adaLN-Zero, as DiT has it).
+
+    Without, the first thousand steps go into unlearning what the random blocks do.
+    """
+    import torch
+
+    silent = ("norm.linear", "norm1.linear", "norm1_context.linear", "norm_out.linear", "img_mod.1", "txt_mod.1")
+    with torch.no_grad():
+        for name, module in transformer.named_modules():
+            if name.endswith(silent) or name == "proj_out":
+                module.weight.zero_()
+                module.bias.zero_()
 
 
 def assemble_kontext(
