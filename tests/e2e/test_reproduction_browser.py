@@ -45,12 +45,12 @@ def test_filter(page: Path) -> None:
         """,
     )
     assert console == ""
-    everything = "accuracy benchmark editors gsb dynamics-gcpo dynamics-editor"
+    everything = "accuracy benchmark effects editors editor-effects gsb dynamics-gcpo dynamics-editor"
     assert answers == {
         "all": everything,
-        "count": "6 of 6 shown",
+        "count": "8 of 8 shown",
         "whole": "accuracy benchmark dynamics-gcpo",
-        "part": "editors dynamics-editor",
+        "part": "effects editors editor-effects dynamics-editor",
         "missing": "gsb",
         "text": "benchmark",
         "none": "",

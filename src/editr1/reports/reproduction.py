@@ -11,12 +11,20 @@ from editr1.reports.pages import render_page
 from editr1.reports.pictures import Shown, embed_thumbnail
 
 if TYPE_CHECKING:
-    from editr1.evaluation.reproduction.exhibits import Exhibit, PictureRow, Plot, Reproduction
+    from editr1.evaluation.reproduction.shapes import Exhibit, PictureRow, Plot, Reproduction
 
 SIDE = 192
 """Largest side, in pixels, of the pictures on the page."""
 
 TITLE = "Edit-R1 in miniature"
+_ENDS = {
+    "percent": (0.0, 1.0),
+    "points": (0.0, 10.0),
+    "signed percent": (-1.0, 1.0),
+    "signed points": (-10.0, 10.0),
+}
+"""Of a scale, where it begins and ends."""
+
 _WIDTH, _HEIGHT, _LEFT, _TOP = 300, 130, 44, 8  # of a plot's axes, in its own units
 
 
@@ -97,10 +105,20 @@ def _counts(found: Reproduction) -> dict[str, int]:
 
 
 def _sheet(exhibit: Exhibit) -> Sheet:
-    low, top = {"percent": (0.0, 1.0), "points": (0.0, 10.0)}.get(exhibit.scale, (-1.0, 1.0))
+    low, top = _ENDS[exhibit.scale]
+    if low < 0:  # differences are small beside their scale: it ends where they do
+        top = min(top, 1.1 * max([abs(end) for end in _ends(exhibit)], default=top) or top)
+        low = -top
     kinds = sorted({kind for row in (exhibit.bars or {}).values() for kind in row})
     strips = tuple(_strip(row) for row in exhibit.pictures)
     return Sheet(exhibit, tuple(_draw(plot) for plot in exhibit.plots), strips, tuple(kinds), low, top)
+
+
+def _ends(exhibit: Exhibit) -> list[float]:
+    """All that a mark has to show."""
+    cells = [cell for line in exhibit.lines for cell in line.cells]
+    ours = [end for cell in cells if cell.ours is not None for end in (cell.ours.low, cell.ours.high)]
+    return ours + [cell.paper for cell in cells if cell.paper is not None]
 
 
 def _strip(row: PictureRow) -> Strip:

@@ -48,7 +48,8 @@ class FakeEditr1:
             _write(out / "manifest.json", {"rows": {"train": 9}})
         elif words[:2] == ["train", "ablation"]:
             rows = [row(size, mode) for size in ("small", "large") for mode in MODES]
-            _write(out / "ablation.json", {"rows": rows, "pairs": 100})
+            gain = {"of": "small-think+verify", "less": "small-think", "strict": estimate(0.1), "p_value": 0.01}
+            _write(out / "ablation.json", {"rows": rows, "pairs": 100, "differences": [gain]})
             for size in ("small", "large"):
                 for mode in ("think+verify", "viescore"):
                     _write(out / f"{size}-{mode}" / "model" / "config.json", {"name": f"{size}-{mode}"})
@@ -61,7 +62,9 @@ class FakeEditr1:
             rows = [{"step": step, **dict.fromkeys(names, step / 10)} for step in range(5)]
             (out / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
         elif words[:2] == ["eval", "rm"]:
-            _write(out / "result.json", pair_result(ACCURACY.get(out.name, 0.8)))
+            accuracy = ACCURACY.get(out.name, 0.8)
+            _write(out / "result.json", pair_result(accuracy))
+            (out / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in pair_rows(accuracy)))
         else:
             assert words[:2] == ["eval", "editor"], words
             _leave_edits(out, UTILITY.get(out.name, 5.0))
@@ -85,6 +88,13 @@ def pair_result(strict: float) -> dict[str, Any]:
     return {"manifest": {"benchmark": "pairs"}, "failures": {"unparseable": 3}, "dimensions": {"overall": overall}}
 
 
+def pair_rows(strict: float) -> list[dict[str, Any]]:
+    """`pairs.jsonl` of `eval rm`: of 20 pairs, the first ones are right."""
+    named = {"label": "first", "task": "add", "dimension": "overall", "group": ""}
+    right = round(20 * strict)
+    return [named | {"id": f"p{i}", "choice": "first" if i < right else "second"} for i in range(20)]
+
+
 def _leave_edits(out: Path, utility: float) -> None:
     """`result.json`, `pairs.jsonl` and pictures of `eval editor stickers`; the best editor is best at task 2."""
     from PIL import Image
@@ -97,7 +107,8 @@ def _leave_edits(out: Path, utility: float) -> None:
     for i in range(22):
         pictures = {"source": "picture.png", "edited": "picture.png"}
         scores = {"score": utility + i % 3 - 1 + (2 if (i, utility) == (2, 7.0) else 0)}
-        lines.append({"key": f"k{i}", "instruction": f"edit {i}", "pictures": pictures, "scores": scores})
+        about = {"key": f"k{i}", "context": f"c{i}", "category": KINDS[i % 11], "instruction": f"edit {i}"}
+        lines.append({**about, "pictures": pictures, "scores": scores})
     (out / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 

@@ -186,6 +186,7 @@ def tiger_rows(kit):
         """Candidates A, B, ... with the values that the judge sees and the ranks that people gave (1 is best)."""
         n = next(numbers)
         letters = "ABCD"[:ways]
+        scores = ("score", "overall_score", "instruction_following", "visual_quality")
         pictures = {k: kit.picture(v, 10 * n + i) for i, (k, v) in enumerate(zip(letters, worths, strict=True))}
         rank = dict(zip(letters, ranks, strict=True))
         for one, two in combinations(letters, 2):
@@ -199,6 +200,9 @@ def tiger_rows(kit):
                 "candidate_2": pictures[two],
                 "ranking": better if rank[one] != rank[two] else f"{one}={two}",
                 "comparison_type": f"{one}vs{two}",
+                "model_1": f"model {one}",
+                "model_2": f"model {two}",
+                **{f"{name}_{side}": 5.0 - rank[k] for name in scores for side, k in ((1, one), (2, two))},
             }
 
     return context

@@ -179,6 +179,32 @@ def test_generate_and_judge_from_the_command_line(command, capsys):
     assert {p.as_posix(): p.read_bytes() for p in sorted(Path("run").rglob("*")) if p.is_file()} == before
 
 
+def test_of_two_processes_each_makes_its_share_and_the_first_one_judges(command, monkeypatch, capsys):
+    """What `accelerate launch` would start, one after the other: 2 of 4 pictures each, and one evaluation."""
+    from editr1.cli import eval_editor
+
+    arguments, _ = command
+    waited = []
+
+    class Processes:
+        num_processes, device = 2, "cpu"
+
+        def __init__(self, index):
+            self.process_index = index
+
+        def wait_for_everyone(self):
+            waited.append(self.process_index)
+
+    monkeypatch.setattr(eval_editor, "_processes", lambda: Processes(1))
+    assert call(*arguments) == 0
+    assert "2 pictures made, 0 from before" in capsys.readouterr().err
+    assert not Path("run/result.json").exists()
+    monkeypatch.setattr(eval_editor, "_processes", lambda: Processes(0))
+    assert call(*arguments) == 0
+    assert "4 new judgements" in capsys.readouterr().err
+    assert waited == [1, 0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [

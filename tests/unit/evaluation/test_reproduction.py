@@ -167,7 +167,9 @@ def test_from_checkpoints_nothing_is_trained_and_nothing_made_up(place):
     assert {name: e.state for name, e in exhibits.items()} == {
         "accuracy": "part",
         "benchmark": "part",
+        "effects": "missing",
         "editors": "missing",
+        "editor-effects": "missing",
         "gsb": "missing",
         "dynamics-gcpo": "missing",
         "dynamics-editor": "missing",
@@ -184,6 +186,17 @@ def test_a_measurement_that_ships_is_taken_where_its_model_does_not(place):
     outcomes = {o.step: o for o in run_plan(here, select(plan(), ["edits/base"]), run=FakeEditr1())}
     assert outcomes["edits/base"].state is State.SHIPPED
     assert outcomes["edits/base"].seconds == 5.0
+
+
+def test_a_difference_of_measurements_that_ship_ships_too_or_is_missing(place):
+    here = place(from_checkpoints=True)
+    for step in ("pairs", "accuracy/sft-small", "accuracy/gcpo-small", "effect/gcpo-small", "accuracy/sft-large"):
+        ship(here, step, {"figures": {}})
+    steps = select(plan(), ["effect/gcpo-small", "effect/size"], from_checkpoints=True)
+    outcomes = {o.step: o for o in run_plan(here, steps, run=FakeEditr1(fail=["pairs"]))}
+    assert outcomes["effect/gcpo-small"].state is State.SHIPPED
+    assert outcomes["effect/size"].state is State.MISSING
+    assert outcomes["effect/size"].why == "of accuracy/sft-small there are figures only, and no single answers"
 
 
 def test_from_scratch_takes_no_result_that_ships(place):
@@ -326,6 +339,31 @@ def test_the_editors_table_and_its_pictures(place):
         "base, utility 5.0",
         "gcpo-large, utility 10.0",
     ]
+
+
+def test_effects_by_hand(place):
+    """GCPO less SFT, small: 15 less 16 of 20 pairs, -0.05; large 17 less 16, 0.05. Published: .720 - .693, .822 - .754.
+
+    The best editor gains 3 points on each task and 5 on one: its category has two tasks, so (10 * 3 + 4) / 11.
+    """
+    here = place()
+    run_plan(here, select(plan(), ()), run=FakeEditr1())
+    exhibits = {e.id: e for e in reproduction(here, read_outcomes(here, plan())).exhibits}
+    rows = {line.ours: line.cells[0] for line in exhibits["effects"].lines}
+    assert rows["GCPO less SFT, small"].ours.value == pytest.approx(-0.05)
+    assert rows["GCPO less SFT, small"].paper == pytest.approx(0.027)
+    assert rows["GCPO less SFT, large"].ours.value == pytest.approx(0.05)
+    assert rows["GCPO less SFT, large"].paper == pytest.approx(0.068)
+    assert rows["T+V less T, small"].ours.value == 0.1
+    assert rows["T+V less T, small"].paper == pytest.approx(0.052)
+    assert rows["T+V less V, small"].ours is None
+    assert rows["T+V less viescore, small"].paper is None
+    assert rows["large less small, SFT"].paper == pytest.approx(0.061)
+    assert rows["verifier (SFT) less viescore-style scorer, large"].paper == pytest.approx(0.074)
+    rows = {line.ours: line.cells[0] for line in exhibits["editor-effects"].lines}
+    assert rows["RL with the large GCPO verifier"].ours.value == pytest.approx(34 / 11)
+    assert rows["RL with the large GCPO verifier"].paper == pytest.approx(0.47)
+    assert rows["RL with the oracle itself"].paper is None
 
 
 def test_marks_of_simulated_people_by_hand():

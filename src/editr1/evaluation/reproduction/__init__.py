@@ -5,5 +5,7 @@ plan       all steps by name: what they need, what makes them, what they leave
 run        does what is missing, writes a file with a manifest for each step
 people     the human study, with simulated people
 curves     training dynamics out of runs' metrics
+shapes     what tables and figures are made of
+effects    the paper's claims as differences between two of ours
 exhibits   tables and figures, each of ours beside the paper's
 """

@@ -3,119 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from editr1.evaluation.bootstrap import Estimate
 from editr1.evaluation.published import published
+from editr1.evaluation.reproduction.effects import editor_effects, judge_effects
 from editr1.evaluation.reproduction.places import SIZES, Place
 from editr1.evaluation.reproduction.run import Outcome, State
+from editr1.evaluation.reproduction.shapes import (
+    POINTS,
+    SIGNED,
+    Cell,
+    Exhibit,
+    Line,
+    PictureRow,
+    Plot,
+    Reproduction,
+    cell_of,
+    estimate_of,
+)
 from editr1.evaluation.runs import read_rows
 
-PERCENT, POINTS, SIGNED = "percent", "points", "signed percent"
 MODES = {"think": "T", "verify": "V", "think+verify": "T+V", "viescore": "viescore"}
 PICTURES = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A figure of ours, the published one, or both.
-
-    Attributes:
-        ours: None where there is none.
-        paper: None where the paper has none.
-        state: of the step behind ours; empty where none was to be made.
-        why: there is none of ours.
-        note: on how ours came about.
-    """
-
-    ours: Estimate | None = None
-    paper: float | None = None
-    state: str = ""
-    why: str = ""
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A row of a table: what is measured here, what the paper measured, and a cell for each column."""
-
-    ours: str
-    paper: str
-    cells: tuple[Cell, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """Curves by step: name -> points (step, value)."""
-
-    title: str
-    curves: Mapping[str, tuple[tuple[float, float], ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class PictureRow:
-    """Pictures of one task: captions and where they are."""
-
-    instruction: str
-    pictures: tuple[tuple[str, Path], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Exhibit:
-    """A table or figure.
-
-    Attributes:
-        id: for links.
-        title: what it shows; `place`: where the paper has it.
-        about: how ours is made, and how it differs.
-        scale: "percent", "points" or "signed percent".
-        columns: names of figures, ours first where the two are not called alike.
-        bars: figure -> editor -> category -> estimate.
-        missing: runs without curves, and why.
-    """
-
-    id: str
-    title: str
-    place: str
-    about: str
-    scale: str = PERCENT
-    columns: tuple[str, ...] = ()
-    lines: tuple[Line, ...] = ()
-    bars: Mapping[str, Mapping[str, Estimate]] | None = None
-    plots: tuple[Plot, ...] = ()
-    pictures: tuple[PictureRow, ...] = ()
-    missing: tuple[str, ...] = ()
-
-    @property
-    def state(self) -> str:
-        """How much of it there is: "whole", "part" or "missing"."""
-        cells = [cell for line in self.lines for cell in line.cells if cell.state]
-        have = sum(cell.ours is not None for cell in cells) + len(self.plots)
-        lack = sum(cell.ours is None for cell in cells) + len(self.missing)
-        return "missing" if not have else "part" if lack else "whole"
-
-
-@dataclass(frozen=True, slots=True)
-class Reproduction:
-    """Everything that the page shows.
-
-    Attributes:
-        outcomes: of all steps.
-        machine: where steps were made, without repetition.
-    """
-
-    exhibits: tuple[Exhibit, ...]
-    outcomes: tuple[Outcome, ...]
-    machine: tuple[str, ...]
-    from_checkpoints: bool
-
-    @property
-    def seconds(self) -> float:
-        """Of all steps that were made here."""
-        return sum(o.seconds for o in self.outcomes if o.state is State.MADE)
 
 
 def reproduction(place: Place, outcomes: Sequence[Outcome]) -> Reproduction:
@@ -124,7 +34,9 @@ def reproduction(place: Place, outcomes: Sequence[Outcome]) -> Reproduction:
     exhibits = (
         _accuracy(by_name),
         _benchmark(by_name),
+        judge_effects(by_name),
         _editors(by_name, place),
+        editor_effects(by_name),
         _study(by_name),
         _dynamics(by_name, "gcpo", "GCPO of the verifiers", "Figure 3"),
         _dynamics(by_name, "editor", "RL of the editors", "Training rewards and evaluation rewards"),
@@ -146,11 +58,11 @@ def _accuracy(outcomes: Mapping[str, Outcome]) -> Exhibit:
     lines = []
     for size, stands_for in SIZES.items():
         row = by_name[stands_for].figures
-        cells = [_cell(*_ablated(outcomes, size, column), row.get(column)) for column in columns]
-        cells[3] = _cell(*_strict(outcomes, f"accuracy/gcpo-{size}"), row.get("GCPO"))
+        cells = [cell_of(*_ablated(outcomes, size, column), row.get(column)) for column in columns]
+        cells[3] = cell_of(*_strict(outcomes, f"accuracy/gcpo-{size}"), row.get("GCPO"))
         lines.append(Line(f"{size} verifier", stands_for, tuple(cells)))
         found = _strict(outcomes, f"accuracy/sft-{size}")
-        shipped = (Cell(), Cell(), _cell(*found, None), Cell(), Cell())
+        shipped = (Cell(), Cell(), cell_of(*found, None), Cell(), Cell())
         lines.append(Line(f"{size} verifier that GCPO starts from", "", shipped))
     asked = [row for name, row in by_name.items() if name not in SIZES.values()]
     lines += [Line("", row.name, tuple(Cell(paper=row.figures.get(c)) for c in columns)) for row in asked]
@@ -176,7 +88,7 @@ def _ablated(outcomes: Mapping[str, Outcome], size: str, column: str) -> tuple[O
     for row in outcome.result["rows"]:
         figure = (row.get("figures") or {}).get("strict")
         if row.get("size") == size and MODES.get(str(row.get("mode")), row.get("mode")) == column and figure:
-            found.append(_estimate(figure))
+            found.append(estimate_of(figure))
     if not found:
         return outcome, None, ""
     if len(found) == 1:
@@ -196,17 +108,7 @@ def _strict(
         return outcome, None, ""
     figures = outcome.result["figures"]
     note = f"{figures['failed']} pairs without an answer" if figures["failed"] else ""
-    return outcome, _estimate(figures[figure]), note
-
-
-def _cell(outcome: Outcome | None, ours: Estimate | None, note: str, paper: float | None) -> Cell:
-    if outcome is None:
-        return Cell(paper=paper, state=State.MISSING.value, why="not asked for")
-    if ours is None:
-        why = outcome.why or "its run does not hold it yet"
-        state = State.MISSING.value if outcome.there else outcome.state.value
-        return Cell(paper=paper, state=state, why=why)
-    return Cell(ours, paper, outcome.state.value, note=note)
+    return outcome, estimate_of(figures[figure]), note
 
 
 def _benchmark(outcomes: Mapping[str, Outcome]) -> Exhibit:
@@ -224,7 +126,7 @@ def _benchmark(outcomes: Mapping[str, Outcome]) -> Exhibit:
     for step, ours, theirs in rows:
         macro = _strict(outcomes, f"benchmark/{step}", "macro_strict")
         ties = _strict(outcomes, f"benchmark/{step}", "ties")
-        lines.append(Line(ours, theirs, (_cell(*macro, paper.get(theirs)), _cell(*ties, None))))
+        lines.append(Line(ours, theirs, (cell_of(*macro, paper.get(theirs)), cell_of(*ties, None))))
     others = [name for name in paper if name not in {theirs for _, _, theirs in rows}]
     lines += [Line("", name, (Cell(paper=paper[name]), Cell())) for name in others]
     return Exhibit(
@@ -261,11 +163,11 @@ def _editors(outcomes: Mapping[str, Outcome], place: Place) -> Exhibit:
         figures = paper[theirs].figures if theirs else {}
         cells = []
         for figure, letter in _FIGURES.items():
-            found = None if table is None else _estimate(table["macro"][figure])
-            cells.append(_cell(outcome, found, "", figures.get(letter)))
+            found = None if table is None else estimate_of(table["macro"][figure])
+            cells.append(cell_of(outcome, found, "", figures.get(letter)))
         lines.append(Line(ours, theirs, tuple(cells)))
         if table is not None:
-            bars[ours] = {kind: _estimate(row["score"]) for kind, row in table["categories"].items()}
+            bars[ours] = {kind: estimate_of(row["score"]) for kind, row in table["categories"].items()}
     others = [row for name, row in paper.items() if name not in {theirs for _, _, theirs in _EDITORS}]
     lines += [Line("", row.name, tuple(Cell(paper=row.figures[f]) for f in _FIGURES.values())) for row in others]
     return Exhibit(
@@ -319,14 +221,14 @@ def _study(outcomes: Mapping[str, Outcome]) -> Exhibit:
         found, note = None, ""
         if outcome is not None and outcome.there:
             result = outcome.result["gsb"]
-            found = _estimate(result["gsb"])
+            found = estimate_of(result["gsb"])
             note = (
                 f"good {result['good']}, same {result['same']}, bad {result['bad']}; sign test over contexts "
                 f"p = {result['p_value']:.2g}"
             )
         theirs = paper.figures["GSB"] if size == "large" else None
         name = f"RL with the {size} GCPO verifier, against the editor before"
-        lines.append(Line(name, paper.name if size == "large" else "", (_cell(outcome, found, note, theirs),)))
+        lines.append(Line(name, paper.name if size == "large" else "", (cell_of(outcome, found, note, theirs),)))
     return Exhibit(
         "gsb",
         "Which editor people prefer",
@@ -368,7 +270,3 @@ _ABOUT_DYNAMICS = {
     "is stricter, and editors trained on it do better in evaluation. A reward is on its verifier's own scale: compare "
     "what the oracle says of the pictures, not rewards of different verifiers.",
 }
-
-
-def _estimate(data: Mapping[str, Any]) -> Estimate:
-    return Estimate(data["value"], data["low"], data["high"], data["items"])

@@ -52,7 +52,7 @@ class ReproductionSettings:
     Attributes:
         from_checkpoints: train nothing: take the models and results that ship.
         recipes: folder of the recipes of the embedded domain.
-        pairs: preference pairs of each measurement of verifiers.
+        pairs: that each verifier's accuracy is measured on; half as many in the benchmark, which more judges take.
         tasks: that each editor is measured on.
         seed: of bootstraps and of the simulated study.
         use: step -> run directory (or folder of a model) to take in the place of the one that the step would make.

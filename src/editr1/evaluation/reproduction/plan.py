@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from editr1.errors import DataError
+from editr1.evaluation.paired import pair_editors
 from editr1.evaluation.reproduction.curves import EDITOR_PLOTS, GCPO_PLOTS, read_curves
 from editr1.evaluation.reproduction.people import simulated_study
 from editr1.evaluation.reproduction.places import SIZES, MissingInput, Place, read_json
-from editr1.evaluation.runs import read_result
+from editr1.evaluation.reward_models import compare_runs
+from editr1.evaluation.runs import read_result, read_rows
 
 Arguments = Callable[[Place], list[str]]
 Collect = Callable[[Place], dict[str, Any]]
@@ -69,10 +72,17 @@ def plan() -> list[Step]:
         *(_accuracy(kind, size) for size in SIZES for kind in ("sft", "gcpo")),
         *(_benchmark(kind, size) for size in SIZES for kind in ("holistic", "sft", "gcpo")),
         _benchmark("holistic", "large", passes=PASSES),
+        *(_judges_compared(f"gcpo-{size}", f"accuracy/sft-{size}", f"accuracy/gcpo-{size}") for size in SIZES),
+        *(
+            _judges_compared(f"verifier-{size}", f"benchmark/holistic-{size}", f"benchmark/sft-{size}")
+            for size in SIZES
+        ),
+        _judges_compared("size", "accuracy/sft-small", "accuracy/sft-large"),
         *(_base_editor(name) for name in EDITOR_RECIPES),
         *(_trained_editor(name) for name in REWARDS),
         *(_edits(name.partition("/")[2]) for name in EDITOR_RECIPES),
         *(_edits(name) for name in REWARDS),
+        *(_editors_compared(name) for name in REWARDS),
         *(_study(name) for name in ("gcpo-small", "gcpo-large")),
         *(_dynamics(f"gcpo/{size}", GCPO_PLOTS) for size in SIZES),
         *(_dynamics(f"editor/{name}", EDITOR_PLOTS) for name in REWARDS),
@@ -154,7 +164,8 @@ def _benchmark(kind: str, size: str, passes: int = 1) -> Step:
     name, model = f"benchmark/{kind}-{size}" + (f"-{passes}" if passes > 1 else ""), f"{kind}/{size}"
 
     def command(place: Place) -> list[str]:
-        given = _judge_pairs(place, name, "stickers", f"{BENCHMARK_DRAW}:{place.settings.pairs}", model)
+        drawn = f"{BENCHMARK_DRAW}:{max(place.settings.pairs // 2, 1)}"
+        given = _judge_pairs(place, name, "stickers", drawn, model)
         given += ["--scorer", "score"] if kind == "holistic" else []
         return given + (["--passes", str(passes)] if passes > 1 else [])
 
@@ -225,10 +236,49 @@ def _edits(editor: str) -> Step:
     return Step(name, f"Pictures of the editor {editor}, by the oracle", (model,), collect, command)
 
 
+def _run(place: Place, step: str) -> Path:
+    """The run directory of a measurement.
+
+    Raises:
+        MissingInput: if only its figures are there, because they ship.
+    """
+    folder = place.folder(step)
+    if not (folder / "pairs.jsonl").is_file():
+        raise MissingInput(f"of {step} there are figures only, and no single answers")
+    return folder
+
+
+def _judges_compared(name: str, first: str, second: str) -> Step:
+    """The second judge less the first, on the pairs that both answered."""
+
+    def collect(place: Place) -> dict[str, Any]:
+        found, _ = compare_runs(str(_run(place, first)), str(_run(place, second)), place.settings.seed)
+        if found is None:
+            raise MissingInput(f"{first} and {second} share no pair that both answered")
+        return {"difference": found.difference.to_dict(), "p_value": found.p_value, "left_out": found.left_out}
+
+    return Step(f"effect/{name}", f"{second} less {first}, pair by pair", (first, second), collect)
+
+
+def _editors_compared(name: str) -> Step:
+    """An editor less the one it was trained from, task by task."""
+    first, second = f"edits/{REWARDS[name][0].partition('/')[2]}", f"edits/{name}"
+
+    def collect(place: Place) -> dict[str, Any]:
+        rows = [read_rows(_run(place, step)) for step in (first, second)]
+        found = pair_editors(rows[0], rows[1], 1, place.settings.seed)
+        if "score" not in found.differences:
+            raise MissingInput(f"{first} and {second} share no task that both have a picture of")
+        counts = {"better": found.better, "worse": found.worse, "p_value": found.p_value}
+        return {"difference": found.differences["score"].to_dict(), **counts}
+
+    return Step(f"effect/editor-{name}", f"{second} less {first}, task by task", (first, second), collect)
+
+
 def _study(editor: str) -> Step:
     def collect(place: Place) -> dict[str, Any]:
         marks = place.out / "people" / f"{editor}.jsonl"
-        return simulated_study(place.folder("edits/base"), place.folder(f"edits/{editor}"), marks, place.settings.seed)
+        return simulated_study(_run(place, "edits/base"), _run(place, f"edits/{editor}"), marks, place.settings.seed)
 
     title = f"GSB of the editor {editor} against the one before RL, by simulated people"
     return Step(f"gsb/{editor}", title, ("edits/base", f"edits/{editor}"), collect)
