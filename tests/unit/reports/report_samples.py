@@ -7,12 +7,12 @@ from typing import Any
 
 from PIL import Image
 
-from editr1.evaluation.published import Published
 from editr1.evaluation.bootstrap import Estimate
 from editr1.evaluation.compare import Comparison, Run, Section
 from editr1.evaluation.differing import Answer, Item, Picture
 from editr1.evaluation.manifests import Field
 from editr1.evaluation.paired import Paired
+from editr1.evaluation.published import Published
 from editr1.types import Category, Check, EditVerdict, PassStats, Principle, Usage, VerdictStatus
 
 QUESTIONS = (
