@@ -145,8 +145,8 @@ def test_two_processes_share_one_run(folder: Path) -> None:
     exact = ("reward", "reward_std", "group_std", "zero_variance", "unchanged", "reward/subject-add")
     for key in exact:
         assert twos[1][key] == ones[1][key], key
-    for key in ("loss", "grad_norm", "kl", "diversity"):
-        assert twos[1][key] == pytest.approx(ones[1][key], rel=1e-4, abs=1e-7), key
+    for key in ("loss", "grad_norm", "kl", "diversity"):  # a loss near 0, for advantages add up to it
+        assert twos[1][key] == pytest.approx(ones[1][key], rel=1e-4, abs=1e-6), key
     assert twos[0] == ones[0], "the evaluation before training"
     whole, shared = (load_file(folder / run / "lora" / "pytorch_lora_weights.safetensors") for run in ("whole", "two"))
     for name, value in whole.items():
@@ -173,6 +173,26 @@ def test_sharded_weights_train_and_resume(folder: Path) -> None:
         load_file(path) for path in sorted((folder / "sharded" / "pipeline" / "transformer").glob("*.safetensors"))
     ]
     assert sum(len(part) for part in parts) == len(whole)
+
+
+def test_the_shipped_recipe_with_the_embedded_verifier(folder: Path, repository: Path) -> None:
+    """From drawn stickers to a report of verdicts; the editor is an untrained one."""
+    from editr1.editors.sticker_pipeline import make_sticker_kontext, save_pipeline
+    from editr1.stickers.tasks import sample_task
+
+    texts = [sample_task("texts", number).instruction for number in range(300)]
+    save_pipeline(make_sticker_kontext("small", texts), folder / "sticker-editor")
+    small = ("editor=sticker-editor", "steps=1", "group_size=2", "contexts_per_step=1", "sampling.steps=2")
+    small += ("nft.draws=1", "eval.contexts.count=2", "eval.steps=2", "seed=1")
+    recipe = repository / "recipes" / "sticker" / "editor-nft"
+    finish(start(folder, "stickers", *small, recipe=str(recipe)))
+    found = rows(folder / "stickers")
+    assert [row["step"] for row in found] == [0, 1]
+    assert {"eval_reward", "eval_watch/truth"} <= found[0].keys()
+    assert {"reward", "watch/truth", "unreadable"} <= found[1].keys()
+    verdicts = (folder / "stickers" / "verdicts.jsonl").read_text().splitlines()
+    assert len(verdicts) == 4
+    assert (folder / "stickers" / "report.html").is_file()
 
 
 def test_groups_are_never_split(folder: Path) -> None:

@@ -84,8 +84,8 @@ class Evaluation:
         records = share(groups, results, self.gather)
         shown = [
             Shown(group.slot, group.task, _png(load_image(group.task.source)), _png(group.images[0]), found[0])
-            for group, found in zip(groups, results, strict=True)
-            if group.slot < self.recipe.pictures and not isinstance(found, str)
+            for group, found in zip(groups, () if isinstance(results, str) else results, strict=True)
+            if group.slot < self.recipe.pictures
         ]
         everything = {edit.slot: edit for edit in self.gather(list(shown))}
         return self._metrics(records), [everything[slot] for slot in sorted(everything)]

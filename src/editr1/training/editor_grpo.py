@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,7 +88,7 @@ class FlowGrpo:
         if window.kind == "all":
             return WINDOWS["all"](steps)
         make: Callable[..., Window] = WINDOWS[window.kind]
-        more = {
+        more: dict[str, Any] = {
             "fixed": {"start": window.start},
             "sliding": {"iteration": iteration, "every": window.every, "stride": window.stride},
             "random": {"iteration": iteration, "seed": self._seed, "low": window.low, "high": window.high},
