@@ -107,7 +107,8 @@ def _strict(
     if outcome is None or not outcome.there:
         return outcome, None, ""
     figures = outcome.result["figures"]
-    note = f"{figures['failed']} pairs without an answer" if figures["failed"] else ""
+    failed = figures["failed"]
+    note = f"{failed} pair{'' if failed == 1 else 's'} without an answer" if failed else ""
     return outcome, estimate_of(figures[figure]), note
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from editr1.errors import ConfigError, DataError, Editr1Error
+from editr1.files import relative_reference
 from editr1.judges.files import folder_digest
 from editr1.judges.names import MODELS_FOLDER, SHIPPED
 
@@ -137,7 +138,7 @@ class Place:
             name = SHIPPED_MODELS[step]
             if not folder.is_dir():
                 raise MissingInput(f"no model {name} ships with this version")
-            return name if name in SHIPPED else folder.as_posix()
+            return name if name in SHIPPED else relative_reference(folder, Path.cwd())
         return folder.as_posix()
 
     def model_folder(self, step: str) -> Path:
