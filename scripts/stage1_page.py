@@ -1,6 +1,6 @@
-"""Write docs/results/stage1.md: curation, the shipped verifiers' fine-tuning, and the ablation, from their runs.
+r"""Write docs/results/stage1.md: curation, the shipped verifiers' fine-tuning, and the ablation, from their runs.
 
-python scripts/stage1_page.py --curation runs/sticker-curate --verifier runs/sticker-verifier-small \\
+python scripts/stage1_page.py --curation runs/sticker-curate --verifier runs/sticker-verifier-small \
     --verifier runs/sticker-verifier-large --ablation runs/sticker-ablation
 
 What the page shows of a run is copied to docs/results/stage1.json, so that it can be written again without the runs.
