@@ -33,7 +33,8 @@ pictures of stickers on a backdrop. It stands where {stands_for} would stand, is
   flow matching, {flow_steps:,} steps of {flow_batch} edits, peak learning rate {rate:g}, seed {seed}; {minutes:.0f}
   minutes of optimisation on {machine}. What ships is a moving average of the weights. One command:
   `editr1 stickers train-editor recipes/sticker/{recipe}.toml`; settings in full in `training.json` beside this card.
-- **Autoencoder**, held-out pictures: PSNR {psnr:.1f} dB, mean absolute error {l1:.1f} levels of 255.
+- **Autoencoder**, held-out pictures: PSNR {psnr:.1f} dB, mean absolute error {l1:.1f} levels of 255; {copies:.0%}
+  of its copies of right results are called right.
 - **Held-out tasks** ({number} of split `{held_split}`, one picture each): {share:.1%} right, mean utility {oracle:.1f}
   of 10 by the pixel oracle, {good:.1%} of at least 8. A picture is named after the nearest of the drawings that the
   task could have led to, see `editr1/training/pretrain_eval.py`.
@@ -124,6 +125,7 @@ def write_editor_card(
         recipe=f"editor-{config['editor']}-base",
         psnr=held_out["vae/psnr"],
         l1=held_out["vae/l1"],
+        copies=held_out["vae/right"],
         number=config["held_out"]["final"] * len(EditKind),
         held_split=config["held_out"]["split"],
         share=held_out["right"],

@@ -40,8 +40,8 @@ class VaeRecipe(Recipe):
         measured: held-out pictures on which the finished autoencoder is measured.
     """
 
-    steps: PositiveInt = 1200
-    batch_size: PositiveInt = 16
+    steps: PositiveInt = 2400
+    batch_size: PositiveInt = 8
     learning_rate: PositiveFloat = 1e-3
     warmup: NonNegativeInt = 50
     kl: NonNegativeFloat = 1e-6
@@ -55,7 +55,7 @@ class EditsRecipe(Recipe):
     Attributes:
         split: whose tasks are drawn; those of the evaluation are others.
         number: of edits, encoded before the training.
-        per_task: edits of one task; sources are encoded once a task.
+        per_task: edits of one task; its source is encoded once.
         right: share of right edits.
         faults: relative frequency of each fault among the others, by its name in `editr1.stickers.faults`. A fault that
             does not apply to a task gives way to another.
@@ -64,8 +64,8 @@ class EditsRecipe(Recipe):
     """
 
     split: str = "train"
-    number: PositiveInt = 65536
-    per_task: PositiveInt = 2
+    number: PositiveInt = 49152
+    per_task: PositiveInt = 1
     right: Annotated[float, Field(ge=0, le=1)] = 0.6
     faults: dict[str, NonNegativeFloat] = FAULTS
     kinds: dict[EditKind, NonNegativeFloat] = KINDS

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from editr1.rundir import RunDir
+from editr1.stickers.draw import pixels as draw_pixels
 from editr1.training.pretrain_data import EditMixture, PictureBatches, Pixels, draw
+from editr1.training.pretrain_eval import classify, held_out_tasks, summarise
 from editr1.training.pretrain_models import Trainee
 from editr1.training.pretrain_recipe import EditorRecipe
 from editr1.training.pretrain_state import TrainState, learning_rate, make_optimizers
@@ -77,7 +80,7 @@ def train_vae(trainee: Trainee, recipe: EditorRecipe, run: RunDir, report: Repor
     with run.log(after=done) as log:
         for step, pictures in enumerate(draw(data, done, recipe.workers), start=done):
             rate = learning_rate(step, settings)
-            figures = _one_step(trainee, to_pixels(pictures, trainee.device), recipe, step)
+            figures = one_step(trainee, to_pixels(pictures, trainee.device), recipe, step)
             figures["grad_norm"] = state.step(step, rate, 1.0)
             if (step + 1) % recipe.log_every == 0 or step + 1 == settings.steps:
                 pace = (step + 1 - done) * settings.batch_size / (time.monotonic() - started)
@@ -94,7 +97,8 @@ def train_vae(trainee: Trainee, recipe: EditorRecipe, run: RunDir, report: Repor
     _keep(vae, run.path / FOLDER)
 
 
-def _one_step(trainee: Trainee, pixels: Tensor, recipe: EditorRecipe, step: int) -> dict[str, Any]:
+def one_step(trainee: Trainee, pixels: Tensor, recipe: EditorRecipe, step: int) -> dict[str, Any]:
+    """Gradients of the loss of a batch, (B, 3, H, W) in [-1, 1], and its figures."""
     generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
     with autocast(trainee.device, recipe.precision):
         mean, logvar = (part.float() for part in trainee.encode(pixels))
@@ -128,14 +132,28 @@ def measure_scale(trainee: Trainee, recipe: EditorRecipe) -> None:
 
 @torch.no_grad()
 def measure_vae(trainee: Trainee, recipe: EditorRecipe) -> dict[str, float]:
-    """Accuracy on held-out pictures, in float32."""
+    """Accuracy on held-out pictures, in float32.
+
+    Returns:
+        held_out/vae/l1, held_out/vae/psnr: as `accuracy`; held_out/vae/right and oracle: share of copies of right
+        edits that are called right, and their mean utility. An editor on this VAE can hardly do better.
+    """
     size = min(32, recipe.vae.measured)
     data = PictureBatches(EditMixture(recipe.edits, recipe.held_out.split), size, recipe.vae.measured // size)
     rows = []
     for pictures in draw(data, 0, 0):
         pixels = to_pixels(pictures, trainee.device)
         rows.append(accuracy(trainee.decode(trainee.encode(pixels)[0]), pixels))
-    return {f"held_out/vae/{name}": math.fsum(row[name] for row in rows) / len(rows) for name in ("l1", "psnr")}
+    figures = {name: math.fsum(row[name] for row in rows) / len(rows) for name in ("l1", "psnr")}
+    outcomes = []
+    for task in held_out_tasks(recipe.held_out.split, recipe.held_out.per_kind):
+        right = to_pixels(draw_pixels(task.after)[None], trainee.device)
+        copy = trainee.decode(trainee.encode(right)[0]).clamp(-1, 1)[0].permute(1, 2, 0)
+        levels = ((copy + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
+        outcomes.append(classify(task, Image.fromarray(levels)))
+    found = summarise(outcomes)
+    figures |= {name: found[name] for name in ("right", "oracle")}
+    return {f"held_out/vae/{name}": value for name, value in figures.items()}
 
 
 def load_vae(trainee: Trainee, folder: Path) -> None:

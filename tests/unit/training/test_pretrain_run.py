@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from safetensors.torch import load_file
 from editr1.editors import build_editor, sample, sticker_pipeline, sticker_qwen
 from editr1.errors import ConfigError
 from editr1.stickers.tasks import sample_task
-from editr1.training import pretrain_run
+from editr1.training import pretrain_run, pretrain_vae
 from editr1.training.pretrain_recipe import EditorRecipe
 
 BASE: dict[str, Any] = {
@@ -42,7 +45,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Editors of a few ten thousand weights in the place of the small ones; two kinds of held-out tasks."""
     monkeypatch.setitem(sticker_pipeline.SIZES, "small", KONTEXT)
     monkeypatch.setitem(sticker_qwen.SIZES, "small", QWEN)
-    monkeypatch.setattr(pretrain_run, "held_out_tasks", lambda split, number: [sample_task(split, i) for i in (1, 7)])
+    for module in (pretrain_run, pretrain_vae):
+        monkeypatch.setattr(module, "held_out_tasks", lambda split, number: [sample_task(split, i) for i in (1, 7)])
 
 
 class Killed(Exception):
@@ -108,3 +112,60 @@ def test_latents_of_other_settings_are_refused(tmp_path: Path) -> None:
         pretrain_run.pretrain_editor(recipe("kontext"), tmp_path, die_at("flow", 1))
     with pytest.raises(ConfigError, match=r"other settings \(edits\)"):
         pretrain_run.pretrain_editor(recipe("kontext", edits=BASE["edits"] | {"right": 0.9}), tmp_path)
+
+
+_PROGRAM = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {helpers!r})
+from pretrain_helpers import KONTEXT
+from editr1.editors import sticker_pipeline
+from editr1.stickers.tasks import sample_task
+from editr1.training import pretrain_run, pretrain_vae
+from editr1.training.pretrain_recipe import EditorRecipe
+sticker_pipeline.SIZES["small"] = KONTEXT
+for module in (pretrain_run, pretrain_vae):
+    module.held_out_tasks = lambda split, number: [sample_task(split, 1)]
+kill = {kill!r}
+def report(stage, done, total, figures):
+    if [stage, done] == kill:
+        os.kill(os.getpid(), signal.SIGKILL)
+pretrain_run.pretrain_editor(EditorRecipe(**{recipe!r}), Path({folder!r}), report)
+"""
+
+
+@pytest.mark.slow
+def test_killed_with_minus_9_three_times(tmp_path: Path) -> None:
+    """In three processes that end without a chance to write anything, with a worker process that draws."""
+
+    def run(folder: str, kill: list[object] | None) -> int:
+        settings = BASE | {"editor": "kontext", "workers": 1}
+        text = _PROGRAM.format(
+            helpers=str(Path(__file__).parent), kill=kill, recipe=settings, folder=str(tmp_path / folder)
+        )
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        return subprocess.run([sys.executable, "-c", text], check=False, env=environment).returncode
+
+    assert run("whole", None) == 0
+    kills: list[list[object]] = [["vae", 3], ["latents", 1], ["flow", 4]]
+    assert [run("killed", kill) for kill in kills] == [-9, -9, -9]
+    assert run("killed", None) == 0
+    for file in (tmp_path / "whole/model").rglob("*.safetensors"):
+        other = load_file(tmp_path / "killed/model" / file.relative_to(tmp_path / "whole/model"))
+        assert all(torch.equal(value, other[name]) for name, value in load_file(file).items()), file
+
+
+def test_flow_matching_learns(tmp_path: Path) -> None:
+    """A silent transformer starts at E|e - x0|^2 = 2 for latents of unit variance."""
+    changes = {
+        "vae": BASE["vae"] | {"steps": 1},
+        "edits": BASE["edits"] | {"number": 8},
+        "flow": BASE["flow"] | {"steps": 40, "batch_size": 8, "learning_rate": 3e-3},
+        "held_out": BASE["held_out"] | {"every": 0},
+        "save_every": 1000,
+    }
+    pretrain_run.pretrain_editor(recipe("kontext", **changes), tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    losses = [row["loss"] for row in rows if row["stage"] == "flow"]
+    assert losses[0] == pytest.approx(2, abs=0.4)
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5]), losses
