@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from editr1.editors.sticker_pipeline import OPTIONS
 from editr1.files import write_atomic, write_json
 from editr1.training.finish import machine
 from editr1.types import EditKind
@@ -108,7 +109,7 @@ def write_editor_card(
         name=config["name"],
         millions=sum(parameters.values()) / 1e6,
         parts=", ".join(f"{name.replace('_', ' ')} {count / 1e6:.1f} M" for name, count in parameters.items()),
-        steps=12 if config["held_out"]["steps"] is None else config["held_out"]["steps"],
+        steps=config["held_out"]["steps"] or OPTIONS.steps,
         edits=edits["number"],
         tasks=-(-edits["number"] // edits["per_task"]),
         split=edits["split"],

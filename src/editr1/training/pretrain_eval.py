@@ -4,9 +4,9 @@ A generated picture has no scene. But what can become of a task is known: the ri
 what each fault makes of it, all of which can be drawn. A picture is called by the name of the nearest of them, by mean
 absolute difference. The name "right" takes more: in the pixels that the task is about, the picture has to be at least
 twice as close to the right result as the source is, and elsewhere it may differ by 16 levels of 255 in the mean; a
-picture that is nearest to the right one and not that close is "unclear". Where a new backdrop was asked for, whose crop
-is the editor's choice, the backdrop is recognised by its colours and texture, and the drawings with that backdrop are
-compared where something covers it.
+picture that is nearest to the right one and not that close is "unclear", and so is one that is far from all drawings,
+by more than 32 levels. Where a new backdrop was asked for, whose crop is the editor's choice, it is recognised by its
+colours and texture, and the drawings with that backdrop are compared where something covers it.
 
 On pictures that were drawn the measure is exact, but for edits in which the chance draws of a fault were not among the
 candidates; a test says so. `oracle` is the pixel oracle's utility beside it (`editr1.rewards.sticker_pixels`).
@@ -51,6 +51,7 @@ _DRAWS = 4
 
 _CLOSE = 0.5
 _STAYED = 16.0  # levels; an autoencoder's copy differs by 3 to 8, another backdrop by 40 and more
+_FAR = 32.0  # levels
 _VISIBLE = 8.0  # levels of 255 from which on a pixel tells whether the task was done
 GOOD = 8.0
 """Oracle utility from which on an edit is nearly usable or better (section 3.2 of the paper)."""
@@ -99,7 +100,7 @@ def classify(task: StickerTask, picture: Image.Image) -> Outcome:
     distances = [float(np.abs(seen - _levels(scene))[where].mean()) for _, scene in drawings]
     nearest = int(np.argmin(distances))
     mode = drawings[nearest][0]
-    if mode == RIGHT and not _is_close(task, seen):
+    if distances[nearest] > _FAR or (mode == RIGHT and not _is_close(task, seen)):
         mode = UNCLEAR
     return Outcome(task.id, task.kind.value, mode, distances[nearest], pixel_utility(task, picture))
 

@@ -71,6 +71,8 @@ def test_half_way_is_not_right() -> None:
         return classify(task, Image.blend(draw(task.after), draw(task.before), share)).mode
 
     assert (mode(0.25), mode(0.9)) == ("right", NOTHING)
+    noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    assert classify(task, Image.fromarray(noise)).mode == UNCLEAR
     ruined = np.asarray(draw(task.after)).astype(np.int16)
     where = np.abs(ruined - np.asarray(draw(task.before))).mean(axis=2) > 8
     ruined[where] = 255 - ruined[where]

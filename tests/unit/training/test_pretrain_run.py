@@ -135,6 +135,7 @@ pretrain_run.pretrain_editor(EditorRecipe(**{recipe!r}), Path({folder!r}), repor
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_killed_with_minus_9_three_times(tmp_path: Path) -> None:
     """In three processes that end without a chance to write anything, with a worker process that draws."""
 
