@@ -88,9 +88,9 @@ class FlowGrpo:
         if window.kind == "all":
             return WINDOWS["all"](steps)
         make: Callable[..., Window] = WINDOWS[window.kind]
-        more: dict[str, Any] = {
+        options: dict[str, dict[str, Any]] = {
             "fixed": {"start": window.start},
             "sliding": {"iteration": iteration, "every": window.every, "stride": window.stride},
             "random": {"iteration": iteration, "seed": self._seed, "low": window.low, "high": window.high},
-        }[window.kind]
-        return make(steps, window.size, **more)
+        }
+        return make(steps, window.size, **options[window.kind])

@@ -278,3 +278,16 @@ def test_a_lora_in_half_precision_weights_is_trained_in_float32() -> None:
     metrics = learner.learn(sampled(editor, algorithm), ADVANTAGES, ALL, 0)
     assert metrics["replay_gap"] == 0
     assert metrics["grad_norm"] > 0
+
+
+@pytest.mark.parametrize("qwen", [False, True], ids=["kontext", "qwen"])
+def test_gradient_checkpointing_changes_nothing_but_memory(qwen: bool) -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        learner, policy, algorithm, editor, _ = setup(qwen=qwen, gradient_checkpointing=checkpointing)
+        assert editor.pipeline.transformer.is_gradient_checkpointing is checkpointing
+        shake(policy)
+        groups = sampled(editor, algorithm)
+        gradients.append(moved(policy, lambda: learner.learn(groups, ADVANTAGES, ALL, 0)))  # noqa: B023 - called now
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-7)
