@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from editr1.curation.records import Chosen, Reject, StageResult, Verified, content_id
@@ -9,18 +10,25 @@ from editr1.types import Trace
 from editr1.verifier.choose import Answered, accuracy, choose
 
 
-def choose_traces(records: Sequence[Verified], *, least_accuracy: float = 0.0) -> StageResult[Chosen]:
+def choose_traces(
+    records: Sequence[Verified], *, least_accuracy: float = 0.0, keep_all_met: float = 1.0
+) -> StageResult[Chosen]:
     """The best trace of each edit.
 
     Args:
         records: from `verify`.
         least_accuracy: in [0, 1]; an edit on which not even the best trace agrees with so much of the gold is
             rejected (kind "inaccurate").
+        keep_all_met: in [0, 1]; of edits whose gold calls every principle met, this share is kept, drawn by their ids,
+            and the others are rejected (kind "all met"). A verifier that sees too many of them learns to say yes.
     """
     result: StageResult[Chosen] = StageResult()
     for record in records:
         traces = record.traced.traces
         gold = [check.met for check in record.gold]
+        if all(gold) and _draw(record.traced.edit.id) >= keep_all_met:
+            result.rejects.append(Reject(record.id, "all met", f"a share of {keep_all_met:g} of such edits is kept"))
+            continue
         whole = record.traced.whole
         index = whole[choose([_answered(traces[i]) for i in whole], gold)]
         share = accuracy(_answered(traces[index]).met, gold)
@@ -31,6 +39,11 @@ def choose_traces(records: Sequence[Verified], *, least_accuracy: float = 0.0) -
             identity = content_id("chosen", record.id, index)
             result.records.append(Chosen(identity, record, index, share))
     return result
+
+
+def _draw(edit_id: str) -> float:
+    """In [0, 1), by the id alone."""
+    return int.from_bytes(hashlib.sha256(f"all-met/{edit_id}".encode()).digest()[:8], "big") / 2**64
 
 
 def _answered(trace: Trace) -> Answered:

@@ -148,6 +148,7 @@ class ExportRecipe(Recipe):
     Attributes:
         modes: forms of chat and answer that each row holds; "decompose" is held by one row of each context.
         least_accuracy: of the chosen trace against the gold; rows below are left out.
+        keep_all_met: share of the edits whose gold calls every principle met that is kept; they teach to say yes.
         holdout: share of contexts, by their ids, that goes to the validation split.
     """
 
@@ -155,6 +156,7 @@ class ExportRecipe(Recipe):
         tuple[Literal["think", "verify", "think+verify", "viescore", "decompose"], ...], Field(min_length=1)
     ] = ("think+verify", "think", "verify", "viescore", "decompose")
     least_accuracy: Share = 0.0
+    keep_all_met: Share = 1.0
     holdout: Share = 0.02
 
 

@@ -171,7 +171,7 @@ class Workshop:
                 recipe.verify.max_tokens,
                 recipe.verify.temperature,
             ],
-            "choose": lambda: [recipe.export.least_accuracy],
+            "choose": lambda: [recipe.export.least_accuracy, recipe.export.keep_all_met],
             "export": lambda: [
                 [mode, mode_template(self.template, mode).hash] for mode in recipe.export.modes
             ] + [recipe.export.holdout],
@@ -287,7 +287,8 @@ class Workshop:
         )
 
     def _choose(self, records: Sequence[Any], judges: Sequence[Judge], name: str, former: Any) -> StageResult[Any]:
-        return choose_traces(records, least_accuracy=self.recipe.export.least_accuracy)
+        export = self.recipe.export
+        return choose_traces(records, least_accuracy=export.least_accuracy, keep_all_met=export.keep_all_met)
 
 
 _PROCESS: dict[str, Callable[[Workshop, Sequence[Any], Sequence[Judge], str, Sequence[Path]], StageResult[Any]]] = {

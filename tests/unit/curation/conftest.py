@@ -91,6 +91,7 @@ def sticker_recipe(repository: Path) -> Callable[..., CurationRecipe]:
             'edit.editors=[{kind="stickers", model="careful"}, {kind="stickers", model="sloppy"}]',
             'trace.judges=[{simulated="lenient"}, {simulated="picky"}]',
             "export.holdout=0.2",
+            "export.keep_all_met=1",
         ]
         return load(CurationRecipe, repository / "recipes/sticker/curate.toml", [*base, *overrides])
 

@@ -101,7 +101,9 @@ def test_the_pipeline_from_end_to_end(uninterrupted) -> None:
     for row in rows:
         accuracy = sum(c["met"] == g["met"] for c, g in zip(row["checks"], row["gold"])) / len(row["gold"])
         assert row["accuracy"] == pytest.approx(accuracy)
-        assert [c["mode"] for c in row["chats"]] == ["think+verify", "think", "verify", "viescore"]
+        assert [c["mode"] for c in row["chats"]][:4] == ["think+verify", "think", "verify", "viescore"]
+    split = [r["context"] for r in rows if r["chats"][-1]["mode"] == "decompose"]
+    assert sorted(split) == sorted({r["context"] for r in rows})  # once for each context
 
 
 def test_the_same_command_again_asks_nobody(uninterrupted) -> None:
@@ -181,6 +183,7 @@ def test_killed_while_editing_no_edit_is_made_twice(
         ("verify.max_hints=3", {"verify"}),
         ("trace.temperatures=[0.9]", {"trace", "verify"}),
         ("export.least_accuracy=0.9", set()),
+        ("export.keep_all_met=0.5", set()),
         ('export.modes=["verify"]', set()),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -227,6 +228,24 @@ def test_an_edit_that_nobody_judged_well_can_be_left_out(make) -> None:
     assert not result.records
     assert [(r.id, r.kind) for r in result.rejects] == [("v0", "inaccurate")]
     assert "33%" in result.rejects[0].detail
+
+
+def test_a_share_of_the_edits_that_meet_everything_is_kept_by_their_ids(make) -> None:
+    """400 edits that meet everything and one that does not: a share of 0.25 keeps about 100 of the former."""
+    record = verified(make, "111", make.trace("111", 9))
+    records = [verified(make, "110", make.trace("110", 5))]
+    for number in range(400):
+        edit = replace(record.traced.edit, id=f"e{number}")
+        records.append(replace(record, id=f"v{number}", traced=replace(record.traced, edit=edit)))
+    result = choose_traces(records, keep_all_met=0.25)
+    assert 75 < len(result.records) - 1 < 125
+    assert [c.met for c in result.records[0].verified.gold] == [True, True, False]
+    assert {r.kind for r in result.rejects} == {"all met"}
+    assert len(result.records) + len(result.rejects) == 401
+    backwards = choose_traces(records[::-1], keep_all_met=0.25)
+    assert {c.verified.traced.edit.id for c in backwards.records} == {c.verified.traced.edit.id for c in result.records}
+    assert not choose_traces(records[1:], keep_all_met=0.0).records
+    assert len(choose_traces(records).records) == 401
 
 
 def test_the_embedded_domain_chooses_by_the_same_rule() -> None:
