@@ -47,6 +47,10 @@ class DecomposeError(Editr1Error, ValueError):
     """An instruction that could not be split into principles."""
 
 
+class RewardError(Editr1Error, RuntimeError):
+    """A reward that cannot be set up, or that fails so often that going on would train on what is left over."""
+
+
 class MissingExtraError(Editr1Error, ImportError):
     """A feature whose optional dependencies are not installed."""
 

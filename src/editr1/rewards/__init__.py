@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from editr1.rewards.base import EditSample, Reward, RewardError, RewardResult, values
+from editr1.errors import RewardError
+from editr1.rewards.base import EditSample, Reward, RewardResult, values
 
 if TYPE_CHECKING:
     from editr1.rewards.background import BackgroundScorer, Pending, score_with_retries

@@ -16,10 +16,6 @@ from editr1.types import EditTask, EditVerdict, ImageLike, VerdictStatus
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
 
-class RewardError(Editr1Error, RuntimeError):
-    """A reward that cannot be set up, or that fails so often that going on would train on what is left over."""
-
-
 @dataclass(frozen=True, slots=True)
 class EditSample:
     """One picture that an editor made, to be rewarded.

@@ -6,8 +6,8 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from editr1.errors import ConfigError
-from editr1.rewards.base import RewardError, RewardResult
+from editr1.errors import ConfigError, RewardError
+from editr1.rewards.base import RewardResult
 
 
 class FailureGuard:

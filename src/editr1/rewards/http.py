@@ -13,11 +13,11 @@ from typing import Any, TypeAlias
 import openai
 from pydantic import ValidationError
 
-from editr1.errors import ConfigError, ImageError
+from editr1.errors import ConfigError, ImageError, RewardError
 from editr1.judges.attempts import Breaker, Failure, backoff, read_failure
 from editr1.judges.background import run_handing_over
 from editr1.judges.base import ReplyStatus
-from editr1.rewards.base import EditSample, OnResult, RewardError, RewardResult
+from editr1.rewards.base import EditSample, OnResult, RewardResult
 from editr1.rewards.verifier import Scale, check_scale, from_verdict
 from editr1.rewards.wire import MAX_ITEMS, WireVerdict, encode_image
 from editr1.types import EditVerdict, ImageLike, VerdictStatus

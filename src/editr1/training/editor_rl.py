@@ -22,9 +22,9 @@ from typing import Any
 
 import torch
 
-from editr1.errors import ModelError
+from editr1.errors import ModelError, RewardError
 from editr1.objectives.advantages import flat_groups, group_advantages
-from editr1.rewards.base import Reward, RewardError, values
+from editr1.rewards.base import Reward, values
 from editr1.rundir import MetricsLog
 from editr1.training.editor_algorithm import OLD
 from editr1.training.editor_contexts import chosen, derive_seed, usable

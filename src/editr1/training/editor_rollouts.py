@@ -15,10 +15,10 @@ from editr1.editors.cache import ContextCache
 from editr1.editors.context import Context, Geometry
 from editr1.editors.pipeline import PipelineEditor
 from editr1.editors.sampling import Rollout, sample
-from editr1.errors import Editr1Error
+from editr1.errors import Editr1Error, RewardError
 from editr1.images import load_image
 from editr1.rewards.background import BackgroundScorer, Pending
-from editr1.rewards.base import EditSample, RewardError, RewardResult
+from editr1.rewards.base import EditSample, RewardResult
 from editr1.training.editor_algorithm import Draw
 from editr1.training.editor_contexts import derive_seed
 from editr1.training.editor_watch import GroupRecord, diversity, unchanged

@@ -104,8 +104,8 @@ class SftRecipe(Recipe):
         batch_size: chats in a step, all processes together: the result does not depend on how many there are.
         micro_batch_size: chats in one forward pass of one process.
         bucket: put chats of similar length into the same step.
-        pad_to: batches are padded to a multiple of this length. Kernels that are made for each shape, as on CPUs and with
-            `compile`, want few of them: they cost time to make and memory to keep.
+        pad_to: batches are padded to a multiple of this length. Kernels that are made for each shape, as on CPUs and
+            with `compile`, want few of them: they cost time to make and memory to keep.
         optimizer: "adamw", or "muon": Muon for the matrices inside the model and AdamW for the rest, which teaches
             small models in fewer steps. Full fine-tuning only, and neither FSDP nor DeepSpeed.
         learning_rate: its peak; it warms up linearly over `warmup` steps, then follows `schedule` down to 0.
