@@ -92,7 +92,8 @@ def test_the_answers_that_are_taught_can_be_read(sft_export, sft_row, mode):
     edits = choose_edits(open_rows(find_files([sft_export])[1], for_judging=True), 4)
     rows = [sft_row(n) for n in range(12, 16)]
     answers = [next(c["answer"] for c in row["chats"] if c["mode"] == mode) for row in rows]
-    said = judge_edits(scripted(answers), mode_template(load_template("compact"), mode), mode, edits, max_tokens=50)
+    asked = mode_template(load_template("compact"), mode)
+    said = judge_edits(scripted(answers), asked, mode, edits, max_tokens=50)
     assert [j.id for j in said] == ["e12", "e13", "e14", "e15"]
     assert None not in [j.score for j in said]
     if mode in ("verify", "think+verify"):
@@ -101,7 +102,7 @@ def test_the_answers_that_are_taught_can_be_read(sft_export, sft_row, mode):
         assert [j.score for j in said] == [row["score"] for row in rows]
     else:
         assert all(j.met is None for j in said)
-    spoilt = judge_edits(scripted([*answers[:3], "no idea"]), mode_template(load_template("compact"), mode), mode, edits, max_tokens=50)
+    spoilt = judge_edits(scripted([*answers[:3], "no idea"]), asked, mode, edits, max_tokens=50)
     assert [j.score is None for j in spoilt] == [False, False, False, True]
 
 
