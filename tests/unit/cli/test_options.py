@@ -8,7 +8,7 @@ from typing import get_type_hints
 
 import pytest
 
-from editr1.cli import decompose, score
+from editr1.cli import decompose, eval_editor, score
 from editr1.cli import eval as evaluation
 from editr1.cli.options import JudgeOptions, takes_judge
 from editr1.errors import ConfigError
@@ -39,7 +39,7 @@ def test_the_command_receives_them_together():
     assert seen == [(3, JudgeOptions(model="m", seed=4))]
 
 
-@pytest.mark.parametrize("command", [score.score, decompose.decompose, evaluation.rm, evaluation.editor])
+@pytest.mark.parametrize("command", [score.score, decompose.decompose, evaluation.rm, eval_editor.editor])
 def test_no_command_words_an_option_of_its_own(command):
     parameters = inspect.signature(command).parameters
     shared = get_type_hints(JudgeOptions, include_extras=True)
