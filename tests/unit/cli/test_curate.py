@@ -26,7 +26,7 @@ def test_a_run_and_its_manifest(repository: Path, tmp_path: Path, capfd: pytest.
     assert list((tmp_path / "export" / "data").glob("train-*.parquet"))
     assert curate(recipe, "--out", str(tmp_path), *SMALL, "--json") == 0
     manifest = json.loads(capfd.readouterr().out)
-    assert manifest["trace"]["out"] == manifest["rows"]["train"] + manifest["rows"]["validation"]
+    assert manifest["choose"]["out"] == manifest["rows"]["train"] + manifest["rows"]["validation"] > 0
 
 
 def test_the_estimate_says_that_it_is_one(repository: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
