@@ -140,8 +140,8 @@ class Batcher:
         started = time.monotonic()
 
         def on_verdict(index: int, verdict: EditVerdict) -> None:
+            loop.call_soon_threadsafe(self._count, verdict)  # first: who has a verdict finds it counted
             loop.call_soon_threadsafe(_settle, batch[index], verdict)
-            loop.call_soon_threadsafe(self._count, verdict)
 
         items = [w.item for w in batch]
         reason = "the judge gave no verdict"
