@@ -41,8 +41,8 @@ def write_comparison(comparison: Comparison, path: str | Path, *, title: str = "
     items = comparison.items
     page = render_page(
         "comparison.html.j2",
-        styles=("report.css", "comparison.css"),
-        script="comparison.js",
+        styles=("figures.css", "comparison.css"),
+        scripts=("comparison.js",),
         title=title or f"{comparison.benchmark}: {len(runs)} runs compared",
         comparison=comparison,
         runs=runs,

@@ -48,10 +48,11 @@ def write_report(
     page = render_page(
         "report.html.j2",
         styles=("report.css",),
-        script="report.js",
+        scripts=("report.js",),
         title=title,
         subtitle=subtitle,
         notes=[notes] if isinstance(notes, str) else list(notes or ()),
+        count=len(entries),
         summary=summarise(entries),
         cards=_cards(entries, max_side or max_side_for(len(entries))),
         with_passes=any(e.verdict.passes for e in entries),

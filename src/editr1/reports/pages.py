@@ -16,30 +16,31 @@ from markupsafe import Markup
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
-def render_page(template: str, *, styles: Sequence[str], script: str, **values: Any) -> str:
-    """A self-contained page: styles and script are inside, and its policy lets no other script run.
+def render_page(template: str, *, styles: Sequence[str], scripts: Sequence[str], **values: Any) -> str:
+    """A self-contained page: styles and scripts are inside, and its policy lets no other script run.
 
     Args:
-        template: its file in `templates/`, which places `style`, `script` and `script_hash`.
-        styles: files there, in order.
-        script: a file there.
+        template: its file in `templates/`, which fills in `page.html.j2`.
+        styles: files there that follow `page.css`, in order.
+        scripts: files there that follow `page.js`, in order; all are one script.
         **values: for the template; everything in them is escaped.
     """
-    code = _resource(script)
+    code = _joined("page.js", *scripts)
     return (
         _environment()
         .get_template(template)
         .render(
             values,
-            style=Markup("\n".join(_resource(name) for name in styles)),
+            style=Markup(_joined("page.css", *styles)),
             script=Markup(code),
             script_hash=base64.b64encode(hashlib.sha256(code.encode()).digest()).decode(),
         )
     )
 
 
-def _resource(name: str) -> str:
-    return files("editr1.reports").joinpath("templates", name).read_text(encoding="utf-8")
+def _joined(*names: str) -> str:
+    folder = files("editr1.reports").joinpath("templates")
+    return "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
 
 
 @cache

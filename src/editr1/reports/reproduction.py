@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,22 +87,15 @@ def write_reproduction(found: Reproduction, path: str | Path, *, title: str = TI
     """
     page = render_page(
         "reproduction.html.j2",
-        styles=("report.css", "comparison.css", "reproduction.css"),
-        script="reproduction.js",
+        styles=("figures.css", "reproduction.css"),
+        scripts=("reproduction.js",),
         title=title,
         found=found,
         sheets=[_sheet(exhibit) for exhibit in found.exhibits],
-        counts=_counts(found),
+        count=len(found.exhibits),
+        states=Counter(outcome.state.value for outcome in found.outcomes),
     )
     return write_atomic(path, page)
-
-
-def _counts(found: Reproduction) -> dict[str, int]:
-    """Steps by state."""
-    counts: dict[str, int] = {}
-    for outcome in found.outcomes:
-        counts[outcome.state.value] = counts.get(outcome.state.value, 0) + 1
-    return counts
 
 
 def _sheet(exhibit: Exhibit) -> Sheet:

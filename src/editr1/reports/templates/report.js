@@ -1,28 +1,12 @@
-"use strict";
-// Filters, sorting, keys and the picture viewer. The page is readable without any of it.
-document.documentElement.classList.add("js");
-
+// Filters, sorting, keys and the picture viewer of a report.
 document.addEventListener("DOMContentLoaded", () => {
-  const find = (id) => document.getElementById(id);
   const list = find("cards");
   const cards = [...list.children];
-  const form = find("filters");
-  const value = (id) => find(id)?.value ?? "";
-
-  // What users and models wrote, read once per card and only when something is searched for.
-  const texts = new Map();
-  const textOf = (card) => {
-    if (!texts.has(card)) {
-      const written = [...card.querySelectorAll(".u")].map((part) => part.textContent);
-      texts.set(card, written.join("\n").toLowerCase());
-    }
-    return texts.get(card);
-  };
 
   const readFilters = () => {
     const ends = [Number(value("f-low")), Number(value("f-high"))].sort((a, b) => a - b);
     return {
-      words: value("f-text").toLowerCase().split(/\s+/).filter(Boolean),
+      words: wordsOf("f-text"),
       low: ends[0],
       high: ends[1],
       status: value("f-status"),
@@ -43,19 +27,13 @@ document.addEventListener("DOMContentLoaded", () => {
     if (filter.kind && data.kind !== filter.kind) return false;
     if (filter.editor && data.editor !== filter.editor) return false;
     if (filter.disagrees && !("disagrees" in data)) return false;
-    return filter.words.every((word) => textOf(card).includes(word));
+    return holds(card, filter.words);
   };
 
   const applyFilters = () => {
     const filter = readFilters();
-    let count = 0;
-    for (const card of cards) {
-      card.hidden = !passes(card, filter);
-      count += card.hidden ? 0 : 1;
-    }
+    showOnly(cards, (card) => passes(card, filter));
     find("f-range").textContent = `${filter.low} to ${filter.high}`;
-    find("shown").textContent = `${count.toLocaleString("en")} of ${cards.length.toLocaleString("en")} shown`;
-    find("empty").hidden = count > 0;
   };
 
   // Cards without the number that is sorted by come last, whichever way the rest goes.
@@ -64,27 +42,15 @@ document.addEventListener("DOMContentLoaded", () => {
     if (x === undefined || y === undefined) return (x === undefined) - (y === undefined);
     return sign * (Number(x) - Number(y));
   };
-  const given = byNumber("number", 1);
   const orders = {
-    number: given,
+    number: byNumber("number", 1),
     "score-up": byNumber("score", 1),
     "score-down": byNumber("score", -1),
     disagreement: byNumber("disagreement", -1),
     spread: byNumber("spread", -1),
-    id: (a, b) => a.dataset.id.localeCompare(b.dataset.id, "en", { numeric: true }),
+    id: byId,
   };
-  const applyOrder = () => {
-    const order = orders[value("f-sort")];
-    list.append(...cards.sort((a, b) => order(a, b) || given(a, b)));
-  };
-
-  const applyAll = () => {
-    applyOrder();
-    applyFilters();
-  };
-  form.addEventListener("input", (event) => (event.target.id === "f-sort" ? applyOrder() : applyFilters()));
-  form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("reset", () => setTimeout(applyAll));
+  const applyOrder = () => arrange(cards, orders[value("f-sort")]);
 
   // Viewer: the pictures of one card on the same spot, so that flipping between them shows what changed.
   const viewer = find("viewer");
@@ -139,14 +105,9 @@ document.addEventListener("DOMContentLoaded", () => {
     if (event.key === "k") walk(-1);
   });
 
-  // On paper everything is open.
-  let folded = [];
-  addEventListener("beforeprint", () => {
-    folded = [...document.querySelectorAll("details:not([open])")];
-    for (const part of folded) part.open = true;
-  });
-  addEventListener("afterprint", () => folded.forEach((part) => (part.open = false)));
-
-  if (matchMedia("(max-width: 60rem)").matches) document.querySelector(".fold").open = false;
-  applyAll(); // a browser that comes back to the page may restore what was chosen
+  const applyAll = () => {
+    applyOrder();
+    applyFilters();
+  };
+  run(applyAll, (event) => (event.target.id === "f-sort" ? applyOrder() : applyFilters()));
 });
