@@ -9,7 +9,7 @@ r"""One iteration of editor RL against the straightforward loop over a diffusers
 Three sides take turns over several rounds, each from the same LoRA (it is put back afterwards), on the same contexts
 and seeds:
 
-- **editr1**: the trainer's own iteration (`editr1.training.editor_rl`), with a window of `--window` trained steps.
+- **editr1**: the trainer's own iteration (`editr1.training.editor.loop`), with a window of `--window` trained steps.
   Contexts are encoded once, groups are sampled and scored together; on a GPU scoring runs beside sampling.
 - **editr1, all steps**: the same with all steps but the last stochastic and trained. What lies between it and the first
   is saved by the window, which is another algorithm; what lies between it and the third is engineering.
@@ -51,9 +51,9 @@ if TYPE_CHECKING:
 
     from editr1.editors import PipelineEditor
     from editr1.rewards import EditSample, Reward, RewardResult
-    from editr1.training.editor_policy import Policy
-    from editr1.training.editor_recipe import EditorRecipe
-    from editr1.training.editor_rollouts import Seconds
+    from editr1.training.editor.policy import Policy
+    from editr1.training.editor.recipe import EditorRecipe
+    from editr1.training.editor.rollouts import Seconds
     from editr1.types import EditTask
 
 PARTS = ("sampling", "scoring", "training")
@@ -105,8 +105,8 @@ class Bench:
     @classmethod
     def create(cls, editor: PipelineEditor, recipe: EditorRecipe, make_optimizer: MakeOptimizer) -> Bench:
         """With a fresh LoRA."""
-        from editr1.training.editor_contexts import open_contexts
-        from editr1.training.editor_policy import Policy
+        from editr1.training.editor.contexts import open_contexts
+        from editr1.training.editor.policy import Policy
 
         policy = Policy(editor, recipe, ())
         start = [parameter.detach().clone() for parameter in policy.parameters.values()]
@@ -114,7 +114,7 @@ class Bench:
 
     def tasks(self, iteration: int) -> list[EditTask]:
         """Of an iteration, by slot."""
-        from editr1.training.editor_contexts import chosen, usable
+        from editr1.training.editor.contexts import chosen, usable
 
         recipe = self.recipe
         places = chosen(iteration, recipe.contexts_per_step, len(self.contexts), recipe.seed)
@@ -157,12 +157,12 @@ def ours(name: str, bench: Bench, window: int | None, reward: Reward, *, overlap
     from editr1.editors.cache import ContextCache
     from editr1.rewards.background import BackgroundScorer
     from editr1.rewards.guard import FailureGuard
-    from editr1.training.editor_recipe import EditorRecipe
-    from editr1.training.editor_rl import _iterate
-    from editr1.training.editor_rollouts import Seconds
-    from editr1.training.editor_setup import ALGORITHMS, Work
-    from editr1.training.editor_state import Progress
-    from editr1.training.editor_update import Learner
+    from editr1.training.editor.loop import iterate
+    from editr1.training.editor.recipe import EditorRecipe
+    from editr1.training.editor.rollouts import Seconds
+    from editr1.training.editor.setup import ALGORITHMS, Work
+    from editr1.training.editor.state import Progress
+    from editr1.training.editor.update import Learner
 
     settings = bench.recipe.model_dump(exclude_unset=True)
     if window is not None:
@@ -195,7 +195,7 @@ def ours(name: str, bench: Bench, window: int | None, reward: Reward, *, overlap
 
     def step(iteration: int) -> Seconds:
         seconds = Seconds()
-        _iterate(work, Progress(iteration=iteration), seconds)
+        iterate(work, Progress(iteration=iteration), seconds)
         return seconds
 
     return Side(name, step, algorithm.parts_per_picture, kept.values)
@@ -390,7 +390,7 @@ def random_kontext(device: str) -> Any:
 
 def make_recipe(options: argparse.Namespace) -> EditorRecipe:
     """All steps trained; `ours` sets the window."""
-    from editr1.training.editor_recipe import EditorRecipe
+    from editr1.training.editor.recipe import EditorRecipe
 
     return EditorRecipe.model_validate(
         {
@@ -462,7 +462,7 @@ def check(*, plain_batch: int = 1) -> tuple[float, float]:
 
     from editr1.editors import wrap
     from editr1.editors.testing import KONTEXT_OPTIONS, tiny_kontext
-    from editr1.training.editor_recipe import EditorRecipe
+    from editr1.training.editor.recipe import EditorRecipe
 
     options = parse(["--group", "4", "--contexts", "2", "--steps", "4", "--rank", "4", "--rounds", "0"])
     settings = make_recipe(options).model_dump(exclude_unset=True) | {"learning_rate": 1.0, "max_grad_norm": 1e9}

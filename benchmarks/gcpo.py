@@ -129,9 +129,9 @@ def sides(options: argparse.Namespace, folder: Path) -> tuple[list[Side], str]:
 
     from trl import GRPOConfig, GRPOTrainer
 
-    from editr1.training.gcpo import GCPOTrainer
-    from editr1.training.gcpo_data import Halves, load_pairs
-    from editr1.training.gcpo_stickers import write_sticker_preferences
+    from editr1.training.gcpo.data import Halves, load_pairs
+    from editr1.training.gcpo.stickers import write_sticker_preferences
+    from editr1.training.gcpo.trainer import GCPOTrainer
     from editr1.verifier.template import load_template
 
     model, processor, what = load(options.device)

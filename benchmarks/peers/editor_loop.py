@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from editr1.rewards import Reward
-    from editr1.training.editor_rollouts import Seconds
+    from editr1.training.editor.rollouts import Seconds
     from editr1.types import EditTask
 
 
@@ -61,8 +61,8 @@ class Plain:
         import torch
 
         from editr1.rewards import EditSample
-        from editr1.training.editor_contexts import derive_seed
-        from editr1.training.editor_rollouts import Seconds
+        from editr1.training.editor.contexts import derive_seed
+        from editr1.training.editor.rollouts import Seconds
 
         recipe, seconds = self.bench.recipe, Seconds()
         trajectories, rewards = [], []

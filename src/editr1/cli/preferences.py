@@ -74,7 +74,7 @@ def build(
     split: Annotated[str, typer.Option(help="Name of the draw.")] = "gcpo",
 ) -> None:
     """Draw simulated pairs on stickers: edits of faulty editors, preferences of simulated humans, some "same"."""
-    from editr1.training.gcpo_stickers import write_sticker_preferences
+    from editr1.training.gcpo.stickers import write_sticker_preferences
 
     sizes = {"train": (split, train), "heldout": (f"{split}-heldout", heldout)}
     for found in write_sticker_preferences(out, sizes).values():

@@ -67,11 +67,12 @@ def train(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from editr1.config import load
-    from editr1.training.recipes import VlmRecipe
+    from editr1.training.vlm.recipe import VlmRecipe
 
     settings = load(VlmRecipe, recipe, overrides or ())
-    from editr1.training.finish import finish_model, ship_model
-    from editr1.training.vlm import train_vlm
+    from editr1.training.finish import ship_model
+    from editr1.training.vlm.finish import finish_model
+    from editr1.training.vlm.loop import train_vlm
 
     folder = out or Path("runs") / settings.name
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -100,11 +101,11 @@ def train_editor(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from editr1.config import load
-    from editr1.training.pretrain_recipe import EditorRecipe
+    from editr1.training.pretrain.recipe import EditorRecipe
 
     settings = load(EditorRecipe, recipe, overrides or ())
     from editr1.training.finish import ship_model
-    from editr1.training.pretrain_run import pretrain_editor
+    from editr1.training.pretrain.run import pretrain_editor
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:

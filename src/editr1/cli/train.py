@@ -41,10 +41,10 @@ def sft(
     accelerate launch --config_file recipes/accelerate/fsdp2.yaml -m editr1 train sft RECIPE
     """
     from editr1.config import load
-    from editr1.training.recipes import SftRecipe
+    from editr1.training.sft.recipe import SftRecipe
 
     settings = load(SftRecipe, recipe, overrides or ())
-    from editr1.training.sft import train_sft
+    from editr1.training.sft.trainer import train_sft
 
     with progress(settings.name) as report:
         folder = train_sft(settings, out or Path("runs") / settings.name, report)
@@ -69,11 +69,11 @@ def editor(
     accelerate launch --multi_gpu -m editr1 train editor RECIPE
     """
     from editr1.config import load
-    from editr1.training.editor_recipe import EditorRecipe
+    from editr1.training.editor.recipe import EditorRecipe
 
     settings = load(EditorRecipe, recipe, overrides or ())
     from editr1.rewards import Reward, build_reward
-    from editr1.training.editor_rl import train_editor
+    from editr1.training.editor.loop import train_editor
 
     def make_reward() -> Reward:
         return build_reward(settings.rewards, lambda config: options.build_verifier(config, quiet=not is_first()))

@@ -26,12 +26,12 @@ def gcpo(
     For several GPUs start it with  accelerate launch -m editr1 train gcpo RECIPE.
     """
     from editr1.config import load
-    from editr1.training.gcpo_recipe import GcpoRecipe
+    from editr1.training.gcpo.recipe import GcpoRecipe
 
     settings = load(GcpoRecipe, recipe, overrides or ())
     folder = out or Path("runs") / settings.name
     _need_trl()
-    from editr1.training.gcpo_run import train_gcpo
+    from editr1.training.gcpo.run import train_gcpo
 
     model = train_gcpo(settings, folder, _print_row)
     if os.environ.get("RANK", "0") == "0":

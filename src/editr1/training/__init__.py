@@ -1,1 +1,4 @@
-"""Training: the embedded models, and (in later stages) SFT, GCPO and the editor's RL."""
+"""Training, in the paper's order: `sft`, then `gcpo`, then RL of an `editor`; `ablation` compares what `sft` makes.
+
+`vlm` and `pretrain` make the embedded models, on which all of it runs without a download. Files beside them are shared.
+"""

@@ -18,7 +18,7 @@ from pydantic import Field, PositiveInt
 from editr1.config import Recipe, load
 from editr1.errors import ConfigError
 from editr1.files import write_json
-from editr1.training.recipes import SftRecipe
+from editr1.training.sft.recipe import SftRecipe
 from editr1.types import PreferencePair
 
 Mode = Literal["think", "verify", "think+verify", "viescore"]
@@ -99,7 +99,7 @@ def plan(recipe: AblationRecipe, folder: Path) -> list[Cell]:
 
 def train_cell(cell: Cell, folder: Path, report: Report) -> Path:
     """Fine-tune a cell below `folder`, or go on with it; the folder of its model."""
-    from editr1.training.sft import train_sft
+    from editr1.training.sft.trainer import train_sft
 
     return train_sft(cell.recipe, folder / cell.name, lambda row: report(cell.name, row))
 
@@ -148,7 +148,7 @@ class _Judge:
 
     def scores(self, items: Sequence[tuple[PreferencePair, Any]]) -> list[float | None]:
         """One greedy answer for each edit."""
-        from editr1.training.sft_eval import HeldOutEdit, judge_edits
+        from editr1.training.sft.evaluate import HeldOutEdit, judge_edits
 
         edits = [
             HeldOutEdit(
@@ -166,10 +166,10 @@ def load_ablation_pairs(recipe: AblationPairs, folder: Path) -> list[PreferenceP
     Raises:
         DataError: if there are none.
     """
-    from editr1.training.gcpo_data import load_pairs, pair_at
+    from editr1.training.gcpo.data import load_pairs, pair_at
 
     if recipe.data is None:
-        from editr1.training.gcpo_stickers import write_sticker_preferences
+        from editr1.training.gcpo.stickers import write_sticker_preferences
 
         path = folder / "pairs" / "heldout.parquet"
         if not path.is_file():

@@ -13,7 +13,7 @@ from PIL import Image
 from editr1.curation.export import COLUMNS
 from editr1.curation.shards import image, write_table
 from editr1.judges.base import Message, Picture
-from editr1.training.recipes import SftRecipe
+from editr1.training.sft.recipe import SftRecipe
 from editr1.types import Category, Check, Principle
 from editr1.verifier.modes import (
     MODES,

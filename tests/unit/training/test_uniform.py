@@ -6,7 +6,7 @@ from editr1.judges.base import Picture
 from editr1.stickers.examples import EXAMPLES
 from editr1.stickers.models import SIZES, Size, make_model, make_processor, train_tokenizer
 from editr1.training.uniform import patchify, rope_positions, uniform_pictures
-from editr1.training.vlm_data import CHUNK, IGNORED, ChunkedExamples, Encoder
+from editr1.training.vlm.data import CHUNK, IGNORED, ChunkedExamples, Encoder
 
 
 @pytest.fixture(scope="module")

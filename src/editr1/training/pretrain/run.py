@@ -1,0 +1,114 @@
+"""Pretraining of an embedded editor: autoencoder, latents, flow matching, and the finished model with its card.
+
+Every stage leaves its result in the run directory and is skipped once it is there; within a stage, a run that was
+killed goes on from its last checkpoint with what it would have seen.
+
+    runs/<name>/
+      vae/        the autoencoder
+      latents/    encoded edits; may be deleted once the model is there
+      model/      the pipeline in bfloat16, editr1.json, README.md, training.json
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from editr1.editors.sticker_pipeline import count_parameters, save_pipeline
+from editr1.rundir import RunDir
+from editr1.stickers.tasks import sample_task
+from editr1.training.pretrain.card import write_editor_card
+from editr1.training.pretrain.evaluate import held_out_tasks, measure_editor
+from editr1.training.pretrain.flow import train_flow
+from editr1.training.pretrain.latents import encode_edits
+from editr1.training.pretrain.models import Trainee, make_trainee
+from editr1.training.pretrain.recipe import EditorRecipe
+from editr1.training.pretrain.vae import Report, measure_vae, train_vae
+
+MODEL = "model"
+
+
+def pretrain_editor(recipe: EditorRecipe, folder: Path, report: Report | None = None) -> Path:
+    """Pretrain into a run directory; an interrupted run there is continued.
+
+    Args:
+        recipe: what to train, and how.
+        folder: of the run.
+        report: called with the stage ("vae", "latents", "flow"), steps done and in all, and figures.
+
+    Returns:
+        the folder of the finished model, loadable with `DiffusionPipeline.from_pretrained` and `build_editor`.
+
+    Raises:
+        ConfigError: if the latents there were made by other settings.
+        ModelError: if training diverges.
+    """
+    run = RunDir.create(folder, recipe.model_dump(mode="json"), seeds={"weights": recipe.seed}, resume=True)
+    torch.manual_seed(recipe.seed)
+    trainee = make_trainee(recipe.editor, recipe.size, texts(recipe), recipe.seed, _device(recipe.device))
+    tasks = held_out_tasks(recipe.held_out.split, recipe.held_out.per_kind)
+
+    def evaluate(step: int) -> dict[str, float]:
+        precision = torch.bfloat16 if recipe.precision == "bf16" else None
+        keep = run.samples / f"step-{step:06d}"
+        found = measure_editor(trainee.editor(precision), tasks, recipe.held_out.samples, recipe.held_out.steps, keep)
+        unfreeze(trainee)
+        return {f"held_out/{name}": value for name, value in found.items()}
+
+    with trainee.faster():
+        train_vae(trainee, recipe, run, report)
+        store = encode_edits(trainee, recipe, run, report)
+        train_flow(trainee, store, recipe, run, report, evaluate)
+    return finish(trainee, recipe, run, store.shares())
+
+
+def texts(recipe: EditorRecipe) -> list[str]:
+    """Instructions that the tokenizers are learnt from."""
+    return [sample_task("tokenizer", index).instruction for index in range(recipe.texts)]
+
+
+def unfreeze(trainee: Trainee) -> None:
+    """An editor freezes the weights of the pipeline that it is put on; training goes on with them."""
+    for module in trainee.trained.values():
+        module.requires_grad_(True)
+
+
+def finish(trainee: Trainee, recipe: EditorRecipe, run: RunDir, shares: dict[str, float]) -> Path:
+    """Write the model in bfloat16, measure it as it was written, and write its card."""
+    final = run.path / MODEL
+    partial = run.path / f".{MODEL}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    save_pipeline(trainee.pipeline, partial, trainee.options, dtype="bfloat16")
+    figures = _measure(partial, recipe, run)
+    write_editor_card(
+        partial,
+        recipe.model_dump(mode="json"),
+        parameters=count_parameters(trainee.pipeline),
+        rows=list(run.metrics()),
+        shares=shares,
+        held_out=figures,
+    )
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+    return final
+
+
+def _measure(folder: Path, recipe: EditorRecipe, run: RunDir) -> dict[str, float]:
+    """Figures of a finished model on held-out tasks, and of its autoencoder, in float32 from the weights as written."""
+    from editr1.editors import build_editor
+    from editr1.training.pretrain.models import TRAINEES
+
+    editor = build_editor(folder, device=str(_device(recipe.device)), dtype="float32")
+    tasks = held_out_tasks(recipe.held_out.split, recipe.held_out.final)
+    figures = measure_editor(editor, tasks, 1, recipe.held_out.steps, run.samples / "final")
+    loaded: Any = TRAINEES[recipe.editor](editor.pipeline, _device(recipe.device))
+    with loaded.faster():
+        copies = measure_vae(loaded, recipe)
+    return figures | {name.removeprefix("held_out/"): value for name, value in copies.items()}
+
+
+def _device(name: str) -> torch.device:
+    return torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,98 @@
+"""A whole GCPO run with a tiny random model: what it writes, and that an interrupted one ends like an uninterrupted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gcpo_helpers import by_hash
+from safetensors.torch import load_file
+
+from editr1.judges.testing import tiny_qwen
+from editr1.reports import load_items
+from editr1.training.gcpo.recipe import GcpoRecipe, Stickers
+from editr1.training.gcpo.run import train_gcpo
+from editr1.training.gcpo.trainer import GCPOTrainer
+from editr1.training.gcpo.watch import Watch
+from editr1.verifier.config import VerifierConfig
+from editr1.verifier.template import load_template
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GcpoRecipe:
+    """Rewards by a hash of the text: a random model's answers hold no verdict, and would teach nothing."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    monkeypatch.setitem(GCPOTrainer.__init__.__kwdefaults__, "read", by_hash)
+    parent = tmp_path / "parent"
+    tiny_qwen(parent, initializer_range=0.05)
+    VerifierConfig(max_tokens=8).write(parent, load_template("compact"))
+    return GcpoRecipe(
+        name="tiny",
+        parent=str(parent),
+        stickers=Stickers(train=8, heldout=4),
+        rollouts=3,
+        pairs_per_step=2,
+        halves_per_pass=2,
+        steps=5,
+        learning_rate=1e-2,
+        save_every=2,
+        eval_every=2,
+        sample_every=2,
+        heldout_pairs=2,
+        samples=1,
+        keep_checkpoints=1,
+        device="cpu",
+    )
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in ("time", "step_time")} for row in found]
+
+
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(
+    recipe: GcpoRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken off in step 3, after the checkpoint of step 2; the pairs are gone through more than once."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train_gcpo(recipe, whole)
+    on_step_end = Watch.on_step_end
+
+    def break_off(self: Watch, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        on_step_end(self, args, state, control, **kwargs)
+        if state.global_step == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Watch, "on_step_end", break_off)
+        with pytest.raises(KeyboardInterrupt):
+            train_gcpo(recipe, broken)
+    assert (broken / "checkpoints" / "latest").read_text() == "step-000002\n"
+    model = train_gcpo(recipe, broken)
+
+    weights = [load_file(folder / "model" / "model.safetensors") for folder in (whole, broken)]
+    parent = load_file(Path(recipe.parent) / "model.safetensors")
+    assert any(not weights[0][name].equal(parent[name]) for name in parent), "nothing was learnt, so nothing is tested"
+    assert weights[0].keys() == weights[1].keys()
+    assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
+    assert rows(whole) == rows(broken)
+    assert [row["step"] for row in rows(whole)] == [0, 1, 2, 3, 4, 5]
+    assert [row["step"] for row in rows(whole) if "heldout/failed" in row] == [0, 2, 4, 5]
+    assert [p.name for p in (broken / "checkpoints").iterdir() if p.is_dir()] == ["step-000005"]
+    assert not list(broken.rglob("training_args.bin")), "a pickle"
+    kept = [json.loads(line)["step"] for line in (broken / "samples" / "rollouts.jsonl").read_text().splitlines()]
+    assert kept == [1] * 6 + [2] * 6 + [4] * 6
+    assert {item["id"] for item in load_items(broken)} == {
+        f"0/{half}@{step}" for half in ("preferred", "other") for step in (0, 5)
+    }
+    assert VerifierConfig.read(model / "verifier_config.json").template == "compact"
+    assert json.loads((broken / "config.json").read_text())["temperature"] == 1.0
+
+    before = (model / "model.safetensors").read_bytes()
+    train_gcpo(recipe, broken)  # once more: nothing is left to do
+    assert (model / "model.safetensors").read_bytes() == before
+    assert rows(broken) == rows(whole)
