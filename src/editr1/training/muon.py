@@ -1,11 +1,12 @@
 """Muon for the matrices of a model and AdamW for everything else, as one optimizer.
 
 Small models learn the embedded domain in far fewer steps with it. Muon itself is PyTorch's; what is here decides who
-takes which parameter, and lets a trainer that knows one optimizer have both.
+takes which parameter, lets a trainer that knows one optimizer have both, and gives Muon the kernels of convolutions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -37,6 +38,38 @@ def make_optimizers(
         torch.optim.Muon(inner, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(outer, lr=learning_rate, weight_decay=0.0, betas=_BETAS),
     )
+
+
+class KernelMuon(torch.optim.Muon):
+    """PyTorch's Muon, which takes matrices alone, on kernels of convolutions too: one row for each output channel.
+
+    The state belongs to matrices that share the kernels' memory: find a parameter's by `data_ptr()`.
+
+    Args:
+        params: contiguous, of two or more dimensions.
+        options: those of `torch.optim.Muon`.
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], **options: Any) -> None:
+        self._whole = list(params)
+        self._matrices = [nn.Parameter(p.detach().view(len(p), -1)) for p in self._whole]
+        super().__init__(self._matrices, **options)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One update of all parameters that have a gradient."""
+        for matrix, whole in zip(self._matrices, self._whole, strict=True):
+            matrix.grad = None if whole.grad is None else whole.grad.reshape(matrix.shape)
+        return super().step(closure)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Of the kernels, and of the matrices that stand for them."""
+        super().zero_grad(set_to_none)
+        for whole in self._whole:
+            if set_to_none:
+                whole.grad = None
+            elif whole.grad is not None:
+                whole.grad.zero_()
 
 
 class MuonAdamW(torch.optim.Optimizer):

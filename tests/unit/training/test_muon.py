@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from editr1.training.muon import MuonAdamW, make_optimizers, split_parameters
+from editr1.training.muon import KernelMuon, MuonAdamW, make_optimizers, split_parameters
 
 
 class Tiny(nn.Module):
@@ -79,3 +79,24 @@ def test_what_is_read_from_a_checkpoint_goes_on_as_before(tiny: Tiny) -> None:
 def test_a_closure_is_refused(tiny: Tiny) -> None:
     with pytest.raises(ValueError, match="closure"):
         MuonAdamW(tiny, 0.01, 0.0).step(lambda: 0.0)
+
+
+def test_a_kernel_moves_as_the_matrix_of_its_rows_does() -> None:
+    """A convolution of whole 2x2 patches is a linear layer on them: the same data move both alike."""
+    torch.manual_seed(0)
+    kernel, linear = nn.Conv2d(3, 4, 2, stride=2, bias=False), nn.Linear(12, 4, bias=False)
+    with torch.no_grad():
+        linear.weight.copy_(kernel.weight.flatten(1))
+    options = {"lr": 0.1, "weight_decay": 0.1, "adjust_lr_fn": "match_rms_adamw"}
+    ours, theirs = KernelMuon([kernel.weight], **options), torch.optim.Muon([linear.weight], **options)
+    before = kernel.weight.clone()
+    for _ in range(3):
+        patches = torch.randn(5, 3, 2, 2)
+        kernel(patches).square().sum().backward()
+        linear(patches.flatten(1)).square().sum().backward()
+        for optimizer in (ours, theirs):
+            optimizer.step()
+            optimizer.zero_grad()
+        assert kernel.weight.grad is None
+    assert (kernel.weight - before).abs().max() > 0.01
+    torch.testing.assert_close(kernel.weight.flatten(1), linear.weight)

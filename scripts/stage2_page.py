@@ -1,0 +1,213 @@
+r"""Write docs/results/stage2.md and its figure: GCPO from the fine-tuned verifiers, small and large.
+
+For each size, with PARENT the fine-tuned model and RUN the run of `editr1 train gcpo`:
+
+editr1 eval rm stickers --data test:2000:ann --model PARENT    --out runs/stage2/small/sft
+editr1 eval rm stickers --data test:2000:ann --model RUN/model --out runs/stage2/small/gcpo
+editr1 stickers evaluate --model PARENT    --out runs/stage2/small/sft.json
+editr1 stickers evaluate --model RUN/model --out runs/stage2/small/gcpo.json
+python scripts/stage2_page.py small=RUN=runs/stage2/small large=...
+
+What the page shows is copied to docs/results/stage2.json, so that it can be written again without the runs:
+python scripts/stage2_page.py
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from editr1.evaluation.reward_models import compare_runs
+from editr1.evaluation.runs import read_result
+
+DOCS = Path(__file__).parents[1] / "docs"
+PLOTS = (
+    ("heldout/strict", "held-out pairs: preferred edit scored higher"),
+    ("win_ratio", "win ratio of rollouts of the preferred edit"),
+    ("weighted_advantage", "weighted advantage"),
+    ("reasoning_tokens", "tokens of reasoning"),
+    ("entropy", "entropy, nats a token"),
+    ("zero_advantage_pairs", "share of pairs without advantage"),
+)
+ORACLE = {
+    "edits": {"accuracy": "oracle: principles right", "balanced": "oracle: met and unmet principles weighted alike"},
+    "pairs": {"strict": "oracle: better of two edits scored higher"},
+    "probes": {"ordered": "oracle: right edit above unchanged and wrong picture"},
+}
+"""Figures of `editr1 stickers evaluate`, and what the page calls them."""
+KEPT = ("rollouts", "pairs_per_step", "steps", "learning_rate", "schedule", "temperature", "beta", "clip", "seed")
+
+
+def read(path: Path) -> Any:
+    """A JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def gather(size: str, run: Path, measured: Path) -> dict[str, Any]:
+    """What the page shows of one size."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    recipe = read(run / "config.json")
+    compared, warnings = compare_runs(str(measured / "sft"), str(measured / "gcpo"))
+    if compared is None or warnings:
+        raise SystemExit(f"{measured}: the two runs do not compare: {', '.join(warnings) or 'no pair in common'}")
+    gaps = sorted(b["time"] - a["time"] for a, b in pairwise(rows))
+    judges = {}
+    for name in ("sft", "gcpo"):
+        result, oracle = read_result(str(measured / name)), read(measured / f"{name}.json")
+        judges[name] = {
+            "pairs": result["dimensions"],
+            "oracle": {part: {name: whole(oracle[part][name]) for name in names} for part, names in ORACLE.items()},
+        }
+    return {
+        "size": size,
+        "recipe": {name: recipe[name] for name in ("parent", *KEPT)},
+        "minutes": sum(min(gap, 5 * gaps[len(gaps) // 2]) for gap in gaps) / 60,
+        "cores": read(run / "environment.json")["machine"]["cores"],
+        "curves": {name: [[r["step"], r[name]] for r in rows if name in r] for name, _ in PLOTS},
+        "judges": judges,
+        "difference": {
+            "strict": estimate(compared.difference),
+            "half_credit": estimate(compared.half_credit_difference),
+            "better": compared.only_second,
+            "worse": compared.only_first,
+            "p_value": compared.p_value,
+        },
+    }
+
+
+def whole(found: dict[str, Any]) -> dict[str, Any]:
+    """A figure itself, or that over all kinds of principles."""
+    return found.get("All", found)
+
+
+def estimate(value: Any) -> dict[str, float]:
+    """With its 95 % interval."""
+    return {"value": value.value, "low": value.low, "high": value.high}
+
+
+def smooth(points: Sequence[Sequence[float]], most: int = 50) -> list[tuple[float, float]]:
+    """At most so many points, each the mean of its neighbours."""
+    share = -(-len(points) // most) or 1
+    parts = [points[i : i + share] for i in range(0, len(points), share)]
+    return [(sum(p[0] for p in part) / len(part), sum(p[1] for p in part) / len(part)) for part in parts]
+
+
+def figure(sizes: Sequence[Mapping[str, Any]]) -> str:
+    """An SVG with one small plot a metric; sizes in two colours that differ in lightness too."""
+    colours, width, height, across = ("#1f6feb", "#d9730d"), 300, 150, 3
+    drawn = [(name, title) for name, title in PLOTS if any(s["curves"].get(name) for s in sizes)]
+    down = -(-len(drawn) // across)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {across * width} {down * height + 24}" '
+        f'font-family="sans-serif" font-size="11" fill="#24292f">',
+        f'<rect width="{across * width}" height="{down * height + 24}" fill="#fff"/>',
+    ]
+    for number, size in enumerate(sizes):
+        parts.append(f'<rect x="{12 + 80 * number}" y="6" width="12" height="12" fill="{colours[number]}"/>')
+        parts.append(f'<text x="{30 + 80 * number}" y="16">{size["size"]}</text>')
+    for number, (name, title) in enumerate(drawn):
+        curves = [smooth(s["curves"].get(name, [])) for s in sizes]
+        left, top = number % across * width + 44, number // across * height + 48
+        wide, tall = width - 60, height - 56
+        xs, ys = ([p[axis] for curve in curves for p in curve] for axis in (0, 1))
+        low, high = min(ys), max(ys)
+        room = 0.05 * (high - low) or 0.05
+        low, high, last = low - room, high + room, max(max(xs), 1)
+        parts.append(f'<text x="{left - 34}" y="{top - 8}" font-weight="bold">{title}</text>')
+        for value in (low, high):
+            y = top + tall * (high - value) / (high - low)
+            parts.append(f'<path d="M{left} {y:.1f}h{wide}" stroke="#d0d7de"/>')
+            parts.append(f'<text x="{left - 4}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>')
+        parts.append(f'<text x="{left + wide}" y="{top + tall + 14}" text-anchor="end">step {last:g}</text>')
+        for curve, colour in zip(curves, colours, strict=False):
+            path = "L".join(
+                f"{left + wide * x / last:.1f} {top + tall * (high - y) / (high - low):.1f}" for x, y in curve
+            )
+            if path:
+                parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def line(*cells: object) -> str:
+    """A row of a table."""
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def percent(found: Mapping[str, float] | None) -> str:
+    """E.g. "84.5 [82.3, 86.7]"."""
+    return "-" if not found else f"{100 * found['value']:.1f} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
+
+
+def page(sizes: Sequence[Mapping[str, Any]], notes: str) -> str:
+    """The whole page."""
+    head = line("", *(f"{s['size']}, {name}" for s in sizes for name in ("SFT", "GCPO")))
+    lines = [
+        "# Stage 2 on stickers: GCPO",
+        "",
+        "Pictures, edits and the people who prefer one of two are simulated. `scripts/stage2_page.py` wrote this page;",
+        "its head says which commands it reads.",
+        "",
+        "```bash",
+        *(f"editr1 train gcpo recipes/sticker/{recipe_name(s)}" for s in sizes),
+        "```",
+        "",
+        "In percent, with 95 % bootstrap intervals.",
+        "",
+        head,
+        line(*["---"] * (1 + 2 * len(sizes))),
+    ]
+    found = [s["judges"][name] for s in sizes for name in ("sft", "gcpo")]
+    for title, key in (
+        ("preferred edit scored higher", "strict"),
+        ("ties", "ties"),
+        ("with half credit", "half_credit"),
+    ):
+        lines.append(line(title, *(percent(main_figures(f).get(key)) for f in found)))
+    for part, figures in ORACLE.items():
+        for figure, title in figures.items():
+            lines.append(line(title, *(percent(f["oracle"][part][figure]) for f in found)))
+    lines += ["", line("GCPO less SFT, same pairs", *(s["size"] for s in sizes)), line(*["---"] * (1 + len(sizes)))]
+    for title, key in (("strict", "strict"), ("half credit", "half_credit")):
+        lines.append(line(title, *(percent(s["difference"][key]) for s in sizes)))
+    lines.append(
+        line("pairs gained / lost", *(f"{s['difference']['better']} / {s['difference']['worse']}" for s in sizes))
+    )
+    lines.append(line("exact McNemar test", *(f"p = {s['difference']['p_value']:.2g}" for s in sizes)))
+    lines += ["", "![Training dynamics of both sizes](../images/gcpo-dynamics.svg)", ""]
+    lines += [line("setting", *(s["size"] for s in sizes)), line(*["---"] * (1 + len(sizes)))]
+    for name in ("parent", *KEPT):
+        lines.append(line(name.replace("_", " "), *(s["recipe"][name] for s in sizes)))
+    lines.append(line("minutes of training", *(f"{s['minutes']:.0f}" for s in sizes)))
+    return "\n".join(lines) + "\n" + (f"\n{notes.strip()}\n" if notes.strip() else "")
+
+
+def recipe_name(size: Mapping[str, Any]) -> str:
+    """The recipe of a size."""
+    return "gcpo.toml" if size["size"] == "small" else f"gcpo-{size['size']}.toml"
+
+
+def main_figures(judge: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Those of the only dimension."""
+    (figures,) = judge["pairs"].values() if isinstance(judge["pairs"], dict) else judge["pairs"]
+    return figures
+
+
+def main() -> None:
+    """Gather, or read what was gathered before; write."""
+    kept, notes = DOCS / "results/stage2.json", DOCS / "results/stage2-notes.md"
+    if sys.argv[1:]:
+        given = [argument.split("=") for argument in sys.argv[1:]]
+        found = [gather(size, Path(run), Path(measured)) for size, run, measured in given]
+        kept.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    sizes = read(kept)
+    text = notes.read_text(encoding="utf-8") if notes.is_file() else ""
+    (DOCS / "results/stage2.md").write_text(page(sizes, text), encoding="utf-8")
+    (DOCS / "images/gcpo-dynamics.svg").write_text(figure(sizes), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
