@@ -5,10 +5,10 @@ Everything is a function of the recipe and an index, so that an interrupted run 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -138,7 +138,7 @@ def draw(data: Dataset[Any], first: int, workers: int) -> Iterator[Any]:
     loader = DataLoader(
         data,
         batch_size=None,
-        sampler=range(first, len(data)),  # type: ignore[arg-type]
+        sampler=range(first, len(cast(Sized, data))),
         num_workers=workers,
         prefetch_factor=2 if workers else None,
         collate_fn=_unchanged,

@@ -108,7 +108,7 @@ def train_flow(
             rate = learning_rate(step, settings)
             examples = store.rows(order(step), trainee.device)
             loss = _loss(trainee, editor, examples, geometry, recipe, step)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             norm = state.step(step, rate, settings.max_grad_norm)
             skipped = 0 if math.isfinite(norm) else skipped + 1
             if skipped >= _PATIENCE:

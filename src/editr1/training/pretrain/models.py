@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from editr1.editors import EditorOptions, PipelineEditor, sticker_pipeline, sticker_qwen, wrap
+from editr1.judges.qwen_parts import MERGE
 from editr1.training.uniform import patchify, uniform_pictures
 
 Tokens = dict[str, npt.NDArray[np.int16]]
@@ -218,7 +219,7 @@ class QwenTrainee(Trainee):
         hidden = self.pipeline.text_encoder.model(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            pixel_values=patchify(sources, sticker_qwen.PATCH, sticker_qwen.MERGE),
+            pixel_values=patchify(sources, sticker_qwen.PATCH, MERGE),
             image_grid_thw=torch.tensor([[1, patches, patches]] * len(ids), device=ids.device),
             use_cache=False,
         ).last_hidden_state[:, self._cut :]

@@ -34,6 +34,7 @@ class VaeRecipe(Recipe):
     Attributes:
         steps, batch_size: optimisation steps, and pictures in each.
         learning_rate: peak of a linear warm-up over `warmup` steps and a cosine to a tenth.
+        optimizer: "muon" for all kernels and matrices, with AdamW for the rest, or "adamw" for everything.
         kl: weight of the divergence of a picture's latents from the unit Gaussian, summed over its latents, beside the
             mean absolute error of pixels in [-1, 1].
         edge: weight of the mean absolute error of the differences between neighbouring pixels.
@@ -42,9 +43,10 @@ class VaeRecipe(Recipe):
 
     steps: PositiveInt = 2400
     batch_size: PositiveInt = 8
-    learning_rate: PositiveFloat = 1e-3
+    learning_rate: PositiveFloat = 5e-3
     warmup: NonNegativeInt = 50
-    kl: NonNegativeFloat = 1e-6
+    optimizer: Literal["adamw", "muon"] = "muon"
+    kl: NonNegativeFloat = 1e-7
     edge: NonNegativeFloat = 0.5
     measured: PositiveInt = 256
 

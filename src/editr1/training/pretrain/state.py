@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from editr1.rundir import RunDir
+from editr1.training.muon import KernelMuon
 
 _BETAS = (0.9, 0.98)
 
@@ -47,19 +48,19 @@ def learning_rate(step: int, schedule: Schedule) -> float:
 def make_optimizers(
     modules: Mapping[str, nn.Module], learning_rate: float, weight_decay: float, kind: str = "adamw"
 ) -> tuple[torch.optim.Optimizer, ...]:
-    """AdamW for everything, or Muon for the linear layers inside the models and AdamW for the rest.
+    """AdamW for everything, or Muon for linear layers and convolutions, and AdamW for the rest.
 
-    Matrices alone decay. Embeddings, and the layers that lead into a model and out of it, stay with AdamW.
+    Matrices alone decay. Embeddings, and the linear layers that lead into a model and out of it, stay with AdamW.
     """
-    linear = {
+    inside = {
         id(module.weight)
         for whole in modules.values()
         for name, module in whole.named_modules()
-        if isinstance(module, nn.Linear) and "embed" not in name and name not in _OUTER
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d) and "embed" not in name and name not in _OUTER
     }
     inner, matrices, rest = list[nn.Parameter](), list[nn.Parameter](), list[nn.Parameter]()
     for p in (p for whole in modules.values() for p in whole.parameters() if p.requires_grad):
-        if kind == "muon" and id(p) in linear:
+        if kind == "muon" and id(p) in inside:
             inner.append(p)
         else:
             (matrices if p.ndim > 1 else rest).append(p)
@@ -67,7 +68,7 @@ def make_optimizers(
     adamw = torch.optim.AdamW(groups, lr=learning_rate, betas=_BETAS, fused=True)
     if not inner:
         return (adamw,)
-    muon = torch.optim.Muon(inner, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+    muon = KernelMuon(inner, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
     return (muon, adamw)
 
 
@@ -142,10 +143,12 @@ class TrainState:
         """Write a checkpoint, and delete all but the newest `keep`."""
         tensors = {f"model/{name}": p.detach().cpu() for name, p in self.parameters.items()}
         tensors |= {f"average/{name}": value.cpu() for name, value in self.average.items()}
-        names: dict[Tensor, str] = {p: name for name, p in self.parameters.items()}
+        names = {p.data_ptr(): name for name, p in self.parameters.items()}
         for optimizer in self.optimizers:
             for p, state in optimizer.state.items():
-                tensors |= {f"{key}/{names[p]}": torch.as_tensor(value).cpu() for key, value in state.items()}
+                tensors |= {
+                    f"{key}/{names[p.data_ptr()]}": torch.as_tensor(value).cpu() for key, value in state.items()
+                }
         contiguous = {name: value.contiguous() for name, value in tensors.items()}
         run.save_checkpoint(step, lambda folder: save_file(contiguous, folder / "state.safetensors"))
         for old in sorted(run.checkpoints.glob("step-*"))[:-keep]:
@@ -157,7 +160,7 @@ class TrainState:
         if latest is None or latest[0] <= after:
             return after
         done, folder = latest
-        owner = {p: o for o in self.optimizers for group in o.param_groups for p in group["params"]}
+        owner = {p.data_ptr(): (o, p) for o in self.optimizers for group in o.param_groups for p in group["params"]}
         with safe_open(folder / "state.safetensors", "pt") as file:
             for entry in file.keys():  # noqa: SIM118 - the file cannot be iterated
                 key, name = entry.split("/", 1)
@@ -167,5 +170,6 @@ class TrainState:
                 elif key == "average":
                     self.average[name].copy_(value)
                 else:
-                    owner[p].state[p][key] = value.to(p.device)
+                    optimizer, own = owner[p.data_ptr()]
+                    optimizer.state[own][key] = value.to(p.device)
         return done

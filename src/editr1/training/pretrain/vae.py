@@ -73,7 +73,7 @@ def train_vae(trainee: Trainee, recipe: EditorRecipe, run: RunDir, report: Repor
     if recipe.compile:
         vae.encoder.compile()
         vae.decoder.compile()
-    state = TrainState({FOLDER: vae}, make_optimizers({FOLDER: vae}, settings.learning_rate, 0.0))
+    state = TrainState({FOLDER: vae}, make_optimizers({FOLDER: vae}, settings.learning_rate, 0.0, settings.optimizer))
     done = state.resume(run, 0)
     data = PictureBatches(EditMixture(recipe.edits), settings.batch_size, settings.steps)
     started = time.monotonic()

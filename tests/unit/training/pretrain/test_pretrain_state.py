@@ -27,6 +27,7 @@ class Twice(nn.Module):
         self.embedder = nn.Linear(2, 2)
         self.inside = nn.Linear(2, 2)
         self.words = nn.Embedding(3, 2)
+        self.kernels = nn.Conv2d(2, 3, 3)
 
 
 def state_of(module: nn.Module, ema: float | None = 0.5, rate: float = 0.1, kind: str = "adamw") -> TrainState:
@@ -36,11 +37,12 @@ def state_of(module: nn.Module, ema: float | None = 0.5, rate: float = 0.1, kind
 def test_muon_takes_the_matrices_inside() -> None:
     module = Twice()
     (muon, adamw) = make_optimizers({"m": module}, 0.1, 0.01, "muon")
-    assert [id(p) for group in muon.param_groups for p in group["params"]] == [id(module.inside.weight)]
+    given = [p.data_ptr() for group in muon.param_groups for p in group["params"]]
+    assert given == [module.inside.weight.data_ptr(), module.kernels.weight.data_ptr()]
     matrices, rest = adamw.param_groups
     assert {id(p) for p in matrices["params"]} == {id(module.embedder.weight), id(module.words.weight)}
     assert (matrices["weight_decay"], rest["weight_decay"]) == (0.01, 0.0)
-    assert len(rest["params"]) == 2
+    assert {id(p) for p in rest["params"]} == {id(m.bias) for m in (module.embedder, module.inside, module.kernels)}
 
 
 def test_the_average_by_hand() -> None:
