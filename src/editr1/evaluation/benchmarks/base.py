@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from editr1.errors import DataError, Editr1Error, ImageError
 from editr1.evaluation.benchmarks.pictures import PictureStore, StoredPicture
@@ -16,6 +17,8 @@ from editr1.evaluation.bootstrap import Estimate
 from editr1.evaluation.metrics import Choice, PairResult
 from editr1.evaluation.published import Published
 from editr1.types import Principle
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,18 @@ class Problem:
 
 class Unsupported(Editr1Error, ValueError):
     """A row that is sound, but that no judge here can be asked about."""
+
+
+def attempt(where: str, make: Callable[[], T]) -> T | Problem:
+    """What a row makes, or the problem with it."""
+    try:
+        return make()
+    except ImageError as exc:
+        return Problem(where, "picture", str(exc))
+    except Unsupported as exc:
+        return Problem(where, "unsupported", str(exc))
+    except DataError as exc:
+        return Problem(where, "row", str(exc))
 
 
 Figures = dict[str, Estimate]
@@ -162,10 +177,9 @@ def load_pairs(benchmark: Benchmark, data: str, store: PictureStore, limit: int 
     contradicted: set[str] = set()
     for row in islice(rows, limit):
         loaded.rows += 1
-        try:
-            pair = _read(benchmark, row, store)
-        except (DataError, ImageError, Unsupported) as exc:
-            loaded.problems.append(Problem(row.where, _kind(exc), str(exc)))
+        pair = attempt(row.where, partial(_read, benchmark, row, store))
+        if isinstance(pair, Problem):
+            loaded.problems.append(pair)
             continue
         former = found.setdefault(pair.id, pair)
         if former is pair:
@@ -190,10 +204,6 @@ def _read(benchmark: Benchmark, row: Row, store: PictureStore) -> Pair:
     return benchmark.read(row, store)
 
 
-def _kind(exc: Exception) -> str:
-    return "picture" if isinstance(exc, ImageError) else "unsupported" if isinstance(exc, Unsupported) else "row"
-
-
 def _content(pair: Pair) -> tuple[Any, ...]:
     """What a row says, the two edits in an order that does not depend on how they were listed."""
     edits, label = (pair.first.digest, pair.second.digest), pair.label
@@ -206,9 +216,10 @@ def column(row: Row, name: str) -> Any:
     """A column that must be there.
 
     Raises:
-        DataError: if it is not; the message says which ones are.
+        DataError: if it is not; the message says which ones are, or why the row cannot be read.
     """
-    assert row.data is not None
+    if row.data is None:
+        raise DataError(row.error)
     if name in row.data:
         return row.data[name]
     raise DataError(f"the column {name} is missing; there are {', '.join(map(str, row.data)) or 'none'}")
@@ -223,6 +234,18 @@ def text(row: Row, name: str) -> str:
     value = column(row, name)
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"the column {name} must hold text, got {value!r}")
+    return value
+
+
+def one_of(row: Row, name: str, known: Collection[str]) -> str:
+    """A column that must hold one of several names.
+
+    Raises:
+        DataError: if it holds another.
+    """
+    value = text(row, name)
+    if value not in known:
+        raise DataError(f"the column {name} holds {value!r}, which is none of {', '.join(known)}")
     return value
 
 

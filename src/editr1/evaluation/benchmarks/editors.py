@@ -6,10 +6,11 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from editr1.errors import DataError
-from editr1.evaluation.benchmarks.base import Problem
+from editr1.evaluation.benchmarks.base import Problem, attempt
 from editr1.evaluation.benchmarks.pictures import PictureStore, StoredPicture
 from editr1.evaluation.bootstrap import Estimate
 from editr1.evaluation.judgements import Edit, Judgement
@@ -46,6 +47,18 @@ class LoadedSamples:
     samples: list[Sample] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     rows: int = 0
+    _places: dict[str, str] = field(default_factory=dict, init=False, repr=False)  # key -> where it was first
+
+    def add(self, where: str, make: Callable[[], Sample]) -> None:
+        """Count a row, and keep the sample that it makes; a row that makes none, or one again, is a problem."""
+        self.rows += 1
+        found = attempt(where, make)
+        if isinstance(found, Sample) and (former := self._places.setdefault(found.key, where)) != where:
+            found = Problem(where, "duplicate", f"the key {found.key} was there already, at {former}")
+        if isinstance(found, Problem):
+            self.problems.append(found)
+        else:
+            self.samples.append(found)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -211,7 +224,22 @@ def _value(judgement: Judgement, part: str) -> float:
     return value
 
 
-def take_edited(store: PictureStore, folder: Any, stem: str) -> StoredPicture:
+def picture_folder(images: str, layout: str) -> Path:
+    """The folder of an editor's finished pictures.
+
+    Args:
+        images: where it is said to be.
+        layout: how pictures lie in it, for the message.
+
+    Raises:
+        DataError: if there is none.
+    """
+    if not Path(images).is_dir():
+        raise DataError(f"there is no folder {images}: name the one that holds {layout}")
+    return Path(images)
+
+
+def take_edited(store: PictureStore, folder: Path, stem: str) -> StoredPicture:
     """The finished picture `stem` in a folder, whatever its format.
 
     Raises:

@@ -15,6 +15,7 @@ from editr1.evaluation.benchmarks.base import (
     Pair,
     by_dimension,
     column,
+    one_of,
     present,
     text,
 )
@@ -39,10 +40,7 @@ def read(row: Row, store: PictureStore) -> Pair:
         raise DataError(f"output_images must hold two pictures, got {type(outputs).__name__} of {_length(outputs)}")
     if not isinstance(keys, Sequence) or isinstance(keys, str) or len(keys) != 2:
         raise DataError(f"key must hold two ids, got {keys!r}")
-    task, dimension = text(row, "task_type"), text(row, "dimension")
-    for name, value, known in (("task_type", task, TASKS), ("dimension", dimension, DIMENSIONS)):
-        if value not in known:
-            raise DataError(f"the column {name} holds {value!r}, which is none of {', '.join(known)}")
+    task, dimension = one_of(row, "task_type", TASKS), one_of(row, "dimension", DIMENSIONS)
     preferred, other = (store.take(outputs[i], row.root, f"output_images[{i}]") for i in range(2))
     return Pair(
         id=f"{keys[0]}|{keys[1]}|{dimension}",

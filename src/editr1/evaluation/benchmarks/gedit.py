@@ -7,10 +7,11 @@ source beside as `<key>_SRCIMG.png`; `<images>` may also be the folder `fullset`
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from editr1.errors import DataError, ImageError
-from editr1.evaluation.benchmarks.base import Problem, column, text
+from editr1.errors import DataError
+from editr1.evaluation.benchmarks.base import Problem, attempt, column, one_of, text
 from editr1.evaluation.benchmarks.editors import (
     BenchmarkTask,
     EditorBenchmark,
@@ -18,6 +19,7 @@ from editr1.evaluation.benchmarks.editors import (
     Sample,
     checked,
     make_edit,
+    picture_folder,
     take_edited,
 )
 from editr1.evaluation.benchmarks.pictures import PictureStore, StoredPicture
@@ -35,29 +37,12 @@ def load(data: str, images: str, store: PictureStore) -> LoadedSamples:
     Raises:
         DataError: if there are no tasks, or no pictures.
     """
-    root = Path(images)
+    root = picture_folder(images, "fullset/<task>/<language>/<key>.png")
     root = root / "fullset" if (root / "fullset").is_dir() else root
-    if not root.is_dir():
-        raise DataError(f"there is no folder {images}: name the one that holds fullset/<task>/<language>/<key>.png")
     table = open_table(data, HUB)
     loaded = LoadedSamples(table.name, table.revision)
-    seen: dict[str, str] = {}
     for row in table.rows():
-        loaded.rows += 1
-        try:
-            if row.data is None:
-                raise DataError(row.error)
-            sample = _sample(row, root, store)
-        except (DataError, ImageError) as exc:
-            kind = "picture" if isinstance(exc, ImageError) else "row"
-            loaded.problems.append(Problem(row.where, kind, str(exc)))
-            continue
-        if sample.key in seen:
-            why = f"the key {sample.key} was there already, at {seen[sample.key]}"
-            loaded.problems.append(Problem(row.where, "duplicate", why))
-            continue
-        seen[sample.key] = row.where
-        loaded.samples.append(sample)
+        loaded.add(row.where, partial(_sample, row, root, store))
     return checked(loaded, "GEdit-Bench", images)
 
 
@@ -68,26 +53,23 @@ def tasks(data: str, store: PictureStore) -> Iterator[BenchmarkTask | Problem]:
         DataError: if there are none.
     """
     for row in open_table(data, HUB).rows():
-        try:
-            if row.data is None:
-                raise DataError(row.error)
-            key, task, language = _names(row)
-            source = store.take(column(row, "input_image"), row.root, "input_image")
-            place = f"fullset/{task}/{language}/{key}"
-            yield BenchmarkTask(f"{task}/{language}/{key}", source, text(row, "instruction"), place, f"{place}_SRCIMG")
-        except (DataError, ImageError) as exc:
-            yield Problem(row.where, "picture" if isinstance(exc, ImageError) else "row", str(exc))
+        yield attempt(row.where, partial(_task, row, store))
 
 
 def _names(row: Row) -> tuple[str, str, str]:
     """Key, task and language of a row."""
-    key, task, language = text(row, "key"), text(row, "task_type"), text(row, "instruction_language")
-    for name, value, known in (("task_type", task, list(EditKind)), ("instruction_language", language, LANGUAGES)):
-        if value not in known:
-            raise DataError(f"the column {name} holds {value!r}, which is none of {', '.join(known)}")
+    key, task = text(row, "key"), one_of(row, "task_type", list(EditKind))
+    language = one_of(row, "instruction_language", LANGUAGES)
     if Path(key).name != key:
         raise DataError(f"the column key holds {key!r}, which is no name of a file")
     return key, task, language
+
+
+def _task(row: Row, store: PictureStore) -> BenchmarkTask:
+    key, task, language = _names(row)
+    source = store.take(column(row, "input_image"), row.root, "input_image")
+    place = f"fullset/{task}/{language}/{key}"
+    return BenchmarkTask(f"{task}/{language}/{key}", source, text(row, "instruction"), place, f"{place}_SRCIMG")
 
 
 def _sample(row: Row, root: Path, store: PictureStore) -> Sample:

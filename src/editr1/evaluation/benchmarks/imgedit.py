@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from editr1.errors import DataError, ImageError
-from editr1.evaluation.benchmarks.base import Problem
+from editr1.errors import DataError
+from editr1.evaluation.benchmarks.base import Problem, attempt
 from editr1.evaluation.benchmarks.editors import (
     BenchmarkTask,
     EditorBenchmark,
@@ -20,6 +21,7 @@ from editr1.evaluation.benchmarks.editors import (
     Sample,
     checked,
     make_edit,
+    picture_folder,
     take_edited,
 )
 from editr1.evaluation.benchmarks.pictures import PictureStore
@@ -34,18 +36,11 @@ def load(data: str, images: str, store: PictureStore) -> LoadedSamples:
     Raises:
         DataError: if there are no tasks, or no pictures.
     """
-    path = _file(data)
-    if not Path(images).is_dir():
-        raise DataError(f"there is no folder {images}: name the one that holds <key>.png")
-    tasks = _read(path)
-    loaded = LoadedSamples(str(path), rows=len(tasks))
-    for key, task in tasks.items():
+    path, root = _file(data), picture_folder(images, "<key>.png")
+    loaded = LoadedSamples(str(path))
+    for key, given in _read(path).items():
         where = f"{path.name}:{key}"
-        try:
-            loaded.samples.append(_sample(str(key), task, path.parent, Path(images), store, where))
-        except (DataError, ImageError) as exc:
-            kind = "picture" if isinstance(exc, ImageError) else "row"
-            loaded.problems.append(Problem(where, kind, str(exc)))
+        loaded.add(where, partial(_sample, key, given, path.parent, root, store, where))
     return checked(loaded, "ImgEdit-Bench", images)
 
 
@@ -56,15 +51,8 @@ def tasks(data: str, store: PictureStore) -> Iterator[BenchmarkTask | Problem]:
         DataError: if there are none.
     """
     path = _file(data)
-    for key, task in _read(path).items():
-        try:
-            checked_task = _checked_task(task)
-            if Path(key).name != key:
-                raise DataError(f"the key {key!r} is no name of a file")
-            source = store.take(checked_task["id"], path.parent, "id")
-            yield BenchmarkTask(key, source, checked_task["prompt"], key)
-        except (DataError, ImageError) as exc:
-            yield Problem(f"{path.name}:{key}", "picture" if isinstance(exc, ImageError) else "row", str(exc))
+    for key, given in _read(path).items():
+        yield attempt(f"{path.name}:{key}", partial(_task, key, given, path.parent, store))
 
 
 def _file(data: str) -> Path:
@@ -101,6 +89,13 @@ def _checked_task(task: Any) -> Mapping[str, str]:
     if wrong:
         raise DataError(f"{' and '.join(wrong)} must hold text; there are {', '.join(map(str, task))}")
     return task
+
+
+def _task(key: str, given: Any, root: Path, store: PictureStore) -> BenchmarkTask:
+    task = _checked_task(given)
+    if Path(key).name != key:
+        raise DataError(f"the key {key!r} is no name of a file")
+    return BenchmarkTask(key, store.take(task["id"], root, "id"), task["prompt"], key)
 
 
 def _sample(key: str, given: Any, root: Path, images: Path, store: PictureStore, where: str) -> Sample:

@@ -7,10 +7,9 @@ Their truth is read off their pixels (`editr1.evaluation.oracle`), or any judge 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from editr1.errors import DataError, ImageError
-from editr1.evaluation.benchmarks.base import Problem
 from editr1.evaluation.benchmarks.editors import (
     BenchmarkTask,
     EditorBenchmark,
@@ -18,6 +17,7 @@ from editr1.evaluation.benchmarks.editors import (
     Sample,
     checked,
     make_edit,
+    picture_folder,
     take_edited,
 )
 from editr1.evaluation.benchmarks.pictures import PictureStore
@@ -34,16 +34,11 @@ def load(data: str, images: str, store: PictureStore) -> LoadedSamples:
     Raises:
         DataError: if `data` is no draw, or there are no pictures.
     """
-    drawn, root = Draw.parse(data, NUMBER), Path(images)
-    if not root.is_dir():
-        raise DataError(f"there is no folder {images}: name the one that holds <kind>/<index>.png")
-    loaded = LoadedSamples(f"{drawn.split}:{drawn.number}", rows=drawn.number)
+    drawn, root = Draw.parse(data, NUMBER), picture_folder(images, "<kind>/<index>.png")
+    loaded = LoadedSamples(f"{drawn.split}:{drawn.number}")
     for index in range(drawn.number):
         task = sample_task(drawn.split, index)
-        try:
-            loaded.samples.append(_sample(task, index, root, store))
-        except ImageError as exc:
-            loaded.problems.append(Problem(task.id, "picture", str(exc)))
+        loaded.add(task.id, partial(_sample, task, index, root, store))
     return checked(loaded, "sticker tasks", images)
 
 
