@@ -9,16 +9,17 @@ from typing import Any
 
 from PIL import Image
 
-from editr1.errors import ImageError, VerdictParseError
+from editr1.errors import VerdictParseError
 from editr1.evaluation.benchmarks.base import Pair
 from editr1.evaluation.judgements import Judgement, OnJudgement
+from editr1.evaluation.judging import Questions, judge_many
 from editr1.evaluation.metrics import Choice
 from editr1.evaluation.prompts import PairPrompt, fill
 from editr1.evaluation.scorers import describe_judge, served_versions
 from editr1.images import prepare_pair
 from editr1.judges.base import ChatReply, Judge, Message, Picture, ReplyStatus, Sampling, Text
 from editr1.types import Usage, VerdictStatus
-from editr1.verifier.asking import Ask, Outcome, ask
+from editr1.verifier.asking import Ask, Outcome
 from editr1.verifier.scan import scan
 
 _ANSWERS = {"a": Choice.FIRST, "b": Choice.SECOND, "tie": Choice.SAME, "same": Choice.SAME, "equal": Choice.SAME}
@@ -70,30 +71,19 @@ class PairwiseScorer:
 
     def compare_many(self, pairs: Sequence[Pair], *, on_judgement: OnJudgement) -> None:
         """Judge all pairs."""
-        asks: list[Ask[Choice]] = []
-        owners: list[tuple[int, bool]] = []  # the pair's index, and whether its second edit is shown first
-        for index, pair in enumerate(pairs):
-            try:
-                source, first, _ = prepare_pair(pair.source.path, pair.first.path)
-                _, second, _ = prepare_pair(pair.source.path, pair.second.path)
-            except ImageError as exc:
-                on_judgement(index, Judgement(pair.id, VerdictStatus.ERROR, error=str(exc)))
-                continue
-            start = second_shown_first(pair.id, self.seed)
-            for swapped in (start, not start) if self.both_orders else (start,):
-                shown = (second, first) if swapped else (first, second)
-                asks.append(Ask(self._messages(pair, source, *shown), self.sampling, read_choice))
-                owners.append((index, swapped))
-        waiting: dict[int, dict[bool, Outcome[Choice]]] = {}
+        judge_many(self.judge, pairs, self._questions, max_tries=self.max_tries, on_judgement=on_judgement)
 
-        def on_outcome(position: int, outcome: Outcome[Choice]) -> None:
-            index, swapped = owners[position]
-            outcomes = waiting.setdefault(index, {})
-            outcomes[swapped] = outcome
-            if len(outcomes) == 1 + self.both_orders:
-                on_judgement(index, _judgement(pairs[index].id, outcomes))
-
-        ask(self.judge, asks, max_tries=self.max_tries, on_outcome=on_outcome)
+    def _questions(self, pair: Pair) -> Questions[Choice]:
+        """In one order, or in both."""
+        source, first, _ = prepare_pair(pair.source.path, pair.first.path)
+        _, second, _ = prepare_pair(pair.source.path, pair.second.path)
+        start = second_shown_first(pair.id, self.seed)
+        orders = (start, not start) if self.both_orders else (start,)
+        asks = []
+        for swapped in orders:
+            shown = (second, first) if swapped else (first, second)
+            asks.append(Ask(self._messages(pair, source, *shown), self.sampling, read_choice))
+        return Questions(asks, lambda outcomes: _judgement(pair.id, dict(zip(orders, outcomes, strict=True))))
 
     def _messages(
         self, pair: Pair, source: Image.Image, first: Image.Image, second: Image.Image

@@ -11,13 +11,14 @@ from typing import Any
 
 from PIL import Image
 
-from editr1.errors import ImageError, VerdictParseError
+from editr1.errors import VerdictParseError
 from editr1.evaluation.judgements import Edit, Judgement, OnJudgement, combine_passes
+from editr1.evaluation.judging import Questions, judge_many
 from editr1.evaluation.prompts import Call, RatingPrompt, fill
 from editr1.images import prepare_pair
 from editr1.judges.base import ChatReply, Judge, Message, Picture, ReplyStatus, Sampling, Text
 from editr1.types import EditVerdict, Usage, VerdictStatus
-from editr1.verifier.asking import Ask, Outcome, ask
+from editr1.verifier.asking import Ask, Outcome
 from editr1.verifier.scan import scan
 from editr1.verifier.score import Verifier
 
@@ -125,35 +126,12 @@ class RatingScorer:
 
     def score_many(self, edits: Sequence[Edit], *, on_judgement: OnJudgement) -> None:
         """Judge all edits; the edited picture is brought to the source's size first."""
-        asks: list[Ask[list[float]]] = []
-        owners: list[int] = []
-        notes: dict[int, tuple[str, ...]] = {}
-        for index, edit in enumerate(edits):
-            try:
-                source, edited, notes[index] = prepare_pair(edit.source, edit.edited)
-            except ImageError as exc:
-                on_judgement(index, Judgement(edit.id, VerdictStatus.ERROR, error=str(exc)))
-                continue
-            new = list(self._asks(edit, {"source": source, "edited": edited}))
-            asks += new
-            owners += [index] * len(new)
-        waiting: dict[int, list[Outcome[list[float]] | None]] = {i: [None] * self._size for i in notes}
-        first = {index: owners.index(index) for index in notes}
+        judge_many(self.judge, edits, self._questions, max_tries=self.max_tries, on_judgement=on_judgement)
 
-        def on_outcome(position: int, outcome: Outcome[list[float]]) -> None:
-            index = owners[position]
-            waiting[index][position - first[index]] = outcome
-            outcomes = [o for o in waiting[index] if o is not None]
-            if len(outcomes) == self._size:
-                judgement = self._judgement(edits[index].id, outcomes)
-                on_judgement(index, replace(judgement, preprocessing=notes[index]))
-
-        ask(self.judge, asks, max_tries=self.max_tries, on_outcome=on_outcome)
-
-    @property
-    def _size(self) -> int:
-        """Answers that one edit takes."""
-        return self.passes * len(self.prompt.calls)
+    def _questions(self, edit: Edit) -> Questions[list[float]]:
+        source, edited, notes = prepare_pair(edit.source, edit.edited)
+        asks = list(self._asks(edit, {"source": source, "edited": edited}))
+        return Questions(asks, lambda outcomes: replace(self._judgement(edit.id, outcomes), preprocessing=notes))
 
     def _asks(self, edit: Edit, pictures: dict[str, Image.Image]) -> Iterator[Ask[list[float]]]:
         """Pass by pass, call by call."""
