@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,6 +65,7 @@ class Sheet:
         kinds: categories of the bars.
         top: where the scale of its bars and marks ends.
         low: where it begins; below 0 for signed figures.
+        reasons: why figures are missing, and which.
     """
 
     exhibit: Exhibit
@@ -72,6 +74,7 @@ class Sheet:
     kinds: tuple[str, ...]
     low: float
     top: float
+    reasons: tuple[tuple[str, str], ...]
 
 
 def write_reproduction(found: Reproduction, path: str | Path, *, title: str = TITLE) -> Path:
@@ -105,7 +108,20 @@ def _sheet(exhibit: Exhibit) -> Sheet:
         low = -top
     kinds = sorted({kind for row in (exhibit.bars or {}).values() for kind in row})
     strips = tuple(_strip(row) for row in exhibit.pictures)
-    return Sheet(exhibit, tuple(_draw(plot) for plot in exhibit.plots), strips, tuple(kinds), low, top)
+    plots = tuple(_draw(plot) for plot in exhibit.plots)
+    return Sheet(exhibit, plots, strips, tuple(kinds), low, top, tuple(_reasons(exhibit)))
+
+
+def _reasons(exhibit: Exhibit) -> Iterator[tuple[str, str]]:
+    """Every reason once, with the rows that lack figures for it, and which figures where not all of them do."""
+    found: dict[str, list[str]] = {}
+    for line in exhibit.lines:
+        asked = [name for name, cell in zip(exhibit.columns, line.cells, strict=True) if cell.state]
+        for why in dict.fromkeys(cell.why for cell in line.cells if cell.why):
+            lack = [name for name, cell in zip(exhibit.columns, line.cells, strict=True) if cell.why == why]
+            found.setdefault(why, []).append(line.ours if lack == asked else f"{line.ours} ({', '.join(lack)})")
+    for why, rows in found.items():
+        yield "; ".join(rows), why
 
 
 def _ends(exhibit: Exhibit) -> list[float]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -144,12 +146,15 @@ def ship(here, step, result):
     path.write_text(json.dumps(Outcome(step, step, State.MADE, "", result, {"seconds": 5.0, "key": "k"}).to_dict()))
 
 
+def ship_model(here, name):
+    (here.models / name).mkdir(parents=True)
+    (here.models / name / "config.json").write_text("{}")
+
+
 def test_from_checkpoints_nothing_is_trained_and_nothing_made_up(place):
     """One verifier ships, and the result of the ablation: these are measured and shown, all else is missing."""
     here = place(from_checkpoints=True)
-    model = here.models / "sticker-verifier-small"
-    model.mkdir(parents=True)
-    (model / "config.json").write_text("{}")
+    ship_model(here, "sticker-verifier-small")
     ship(here, "ablation", {"rows": [row("small", "think")], "pairs": 100})
     fake = FakeEditr1()
     found = states(run_plan(here, select(plan(), (), from_checkpoints=True), run=fake))
@@ -339,6 +344,51 @@ def test_the_editors_table_and_its_pictures(place):
         "base, utility 5.0",
         "gcpo-large, utility 10.0",
     ]
+
+
+def made_by(here):
+    """Exhibit -> the command that makes what it lacks, and what that trains."""
+    found = reproduction(here, read_outcomes(here, plan())).exhibits
+    return {e.id: (shlex.split(e.making.command), e.making.trains) for e in found if e.making is not None}
+
+
+def test_each_exhibit_that_lacks_something_names_the_command_that_makes_it(place):
+    """Before anything is made, all eight; done as they say, one after the other, they make the page."""
+    recipes = place().settings.recipes
+    here = place(seed=3, use={"editor/qwen-base": recipes})
+    commands = made_by(here)
+    assert len(commands) == 8
+    command, trains = commands["gsb"]
+    given = ["--recipes", str(recipes), "--seed", "3", "--use", f"editor/qwen-base={recipes}"]
+    assert command == ["editr1", "reproduce", "--out", str(here.out), *given, "--only", "gsb"]
+    assert trains[:2] == ("curate", "ablation")
+    assert trains[-2:] == ("editor/gcpo-small", "editor/gcpo-large")
+    assert "editor/qwen-base" not in commands["editors"][1], "it is given"
+    here = place()
+    for command, _ in made_by(here).values():
+        only = [name for option, name in pairwise(command) if option == "--only"]
+        run_plan(here, select(plan(), only), run=FakeEditr1())
+    (left,) = made_by(here).items()
+    assert (left[0], left[1][1]) == ("effects", ()), "the stand-in's ablation holds one of its six differences"
+
+
+def test_what_is_there_is_not_trained_again(place):
+    here = place()
+    run_plan(here, select(plan(), ["gcpo/small"]), run=FakeEditr1())
+    assert made_by(here)["accuracy"][1] == ("gcpo/large",)
+
+
+def test_what_does_not_ship_is_trained_in_a_folder_of_its_own(place):
+    """Of checkpoints one verifier ships: before the first run all is sought there, after it what is missing is not."""
+    here = place(from_checkpoints=True)
+    ship_model(here, "sticker-verifier-small")
+    command, trains = made_by(here)["benchmark"]
+    assert (command[:5], trains) == (["editr1", "reproduce", "--out", str(here.out), "--from-checkpoints"], ())
+    run_plan(here, select(plan(), (), from_checkpoints=True), run=FakeEditr1())
+    command, trains = made_by(here)["benchmark"]
+    assert command[:4] == ["editr1", "reproduce", "--out", f"{here.out}-trained"]
+    assert "--from-checkpoints" not in command
+    assert trains == ("curate", "ablation", "gcpo/small", "gcpo/large")
 
 
 def test_effects_by_hand(place):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from report_samples import ATTACK, LONG
 
 from editr1.evaluation.bootstrap import Estimate
 from editr1.evaluation.reproduction.run import Outcome, State
-from editr1.evaluation.reproduction.shapes import Cell, Exhibit, Line, PictureRow, Plot, Reproduction
+from editr1.evaluation.reproduction.shapes import Cell, Exhibit, Line, Making, PictureRow, Plot, Reproduction
 from editr1.reports import write_reproduction
 from editr1.reports.reproduction import _draw
 
@@ -53,6 +54,24 @@ def test_states_and_times_are_said(tmp_path: Path) -> None:
     assert "those that ship with editr1" in page
     assert [s for s in ("part", "whole", "missing") if f'data-state="{s}"' in page] == ["part", "whole", "missing"]
     assert "No picture" in page
+
+
+def test_what_is_missing_is_said_once_with_what_makes_it(tmp_path: Path) -> None:
+    """Two of three rows lack all that was asked for them, one of the two only one figure, for another reason."""
+    there = Cell(Estimate(0.5, 0.4, 0.6, 9), state="made")
+    gone, late = Cell(state="missing", why="no model"), Cell(state="failed", why="it <fell>")
+    lines = (Line("one", "", (gone, gone)), Line("two", "", (gone, Cell())), Line("three", "", (there, late)))
+    making = Making("editr1 reproduce --only 'x/*'", ("gcpo/small", ATTACK))
+    whole = Exhibit("all", "t", "p", "a", columns=("n",), lines=(Line("l", "", (there,)),))
+    table = Exhibit("some", "t", "p", "a", columns=("n", "m"), lines=lines, making=making)
+    path = write_reproduction(Reproduction((whole, table), (), (), False), tmp_path / "page.html")
+    page = path.read_text(encoding="utf-8")
+    first, second = re.findall(r"<article.*?</article>", page, flags=re.S)
+    assert "To make" not in first
+    assert "<b>one; two:</b> no model" in second
+    assert "<b>three (m):</b> it &lt;fell&gt;" in second
+    words = " ".join(re.sub("<[^>]*>", " ", second).split())
+    assert "To make the rest: editr1 reproduce --only &#39;x/*&#39; , which trains gcpo/small, &lt;script" in words
 
 
 def test_a_curve_by_hand() -> None:

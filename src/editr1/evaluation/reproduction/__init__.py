@@ -7,5 +7,6 @@ people     the human study, with simulated people
 curves     training dynamics out of runs' metrics
 shapes     what tables and figures are made of
 effects    the paper's claims as differences between two of ours
+making     the command that makes what an exhibit lacks
 exhibits   tables and figures, each of ours beside the paper's
 """

@@ -44,6 +44,7 @@ def judge_effects(outcomes: Mapping[str, Outcome]) -> Exhibit:
         scale=SIGNED,
         columns=("difference",),
         lines=tuple(lines),
+        steps=("ablation", "effect/gcpo-*", "effect/verifier-*", "effect/size"),
     )
 
 
@@ -72,6 +73,7 @@ def editor_effects(outcomes: Mapping[str, Outcome]) -> Exhibit:
         scale=SIGNED_POINTS,
         columns=("difference",),
         lines=tuple(lines),
+        steps=("effect/editor-*",),
     )
 
 

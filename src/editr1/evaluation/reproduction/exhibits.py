@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
 from editr1.evaluation.bootstrap import Estimate
 from editr1.evaluation.published import published
 from editr1.evaluation.reproduction.effects import editor_effects, judge_effects
+from editr1.evaluation.reproduction.making import with_making
 from editr1.evaluation.reproduction.places import SIZES, Place
 from editr1.evaluation.reproduction.run import Outcome, State
 from editr1.evaluation.reproduction.shapes import (
@@ -42,6 +43,7 @@ def reproduction(place: Place, outcomes: Sequence[Outcome]) -> Reproduction:
         _dynamics(by_name, "editor", "RL of the editors", "Training rewards and evaluation rewards"),
     )
     machines = dict.fromkeys(filter(None, (_machine(outcome) for outcome in outcomes if outcome.there)))
+    exhibits = tuple(with_making(exhibit, place, by_name) for exhibit in exhibits)
     return Reproduction(exhibits, tuple(outcomes), tuple(machines), place.settings.from_checkpoints)
 
 
@@ -64,8 +66,7 @@ def _accuracy(outcomes: Mapping[str, Outcome]) -> Exhibit:
         found = _strict(outcomes, f"accuracy/sft-{size}")
         shipped = (Cell(), Cell(), cell_of(*found, None), Cell(), Cell())
         lines.append(Line(f"{size} verifier that GCPO starts from", "", shipped))
-    asked = [row for name, row in by_name.items() if name not in SIZES.values()]
-    lines += [Line("", row.name, tuple(Cell(paper=row.figures.get(c)) for c in columns)) for row in asked]
+    lines += _published_alone("accuracy", SIZES.values(), columns)
     return Exhibit(
         "accuracy",
         "Accuracy of reward models: thinking, verifying, both, and GCPO",
@@ -76,7 +77,15 @@ def _accuracy(outcomes: Mapping[str, Outcome]) -> Exhibit:
         "trained on VIEScore-prompted data. Of the paper's hosted models there is no counterpart here.",
         columns=columns,
         lines=tuple(lines),
+        steps=("ablation", "accuracy"),
     )
+
+
+def _published_alone(table: str, shown: Iterable[str], figures: Sequence[str]) -> list[Line]:
+    """The rows of a published table that nothing here stands for."""
+    known = set(shown)
+    rows = [row for row in published(table) if row.name not in known]
+    return [Line("", row.name, tuple(Cell(paper=row.figures.get(name)) for name in figures)) for row in rows]
 
 
 def _ablated(outcomes: Mapping[str, Outcome], size: str, column: str) -> tuple[Outcome | None, Estimate | None, str]:
@@ -128,8 +137,7 @@ def _benchmark(outcomes: Mapping[str, Outcome]) -> Exhibit:
         macro = _strict(outcomes, f"benchmark/{step}", "macro_strict")
         ties = _strict(outcomes, f"benchmark/{step}", "ties")
         lines.append(Line(ours, theirs, (cell_of(*macro, paper.get(theirs)), cell_of(*ties, None))))
-    others = [name for name in paper if name not in {theirs for _, _, theirs in rows}]
-    lines += [Line("", name, (Cell(paper=paper[name]), Cell())) for name in others]
+    lines += _published_alone("editscore", (theirs for _, _, theirs in rows), ("overall", "ties"))
     return Exhibit(
         "benchmark",
         "The verifier against a holistic scorer",
@@ -139,6 +147,7 @@ def _benchmark(outcomes: Mapping[str, Outcome]) -> Exhibit:
         "fine-tuned on the same edits as the verifier, stands in EditScore's place.",
         columns=("accuracy", "ties"),
         lines=tuple(lines),
+        steps=("benchmark",),
     )
 
 
@@ -169,8 +178,7 @@ def _editors(outcomes: Mapping[str, Outcome], place: Place) -> Exhibit:
         lines.append(Line(ours, theirs, tuple(cells)))
         if table is not None:
             bars[ours] = {kind: estimate_of(row["score"]) for kind, row in table["categories"].items()}
-    others = [row for name, row in paper.items() if name not in {theirs for _, _, theirs in _EDITORS}]
-    lines += [Line("", row.name, tuple(Cell(paper=row.figures[f]) for f in _FIGURES.values())) for row in others]
+    lines += _published_alone("gedit", (theirs for _, _, theirs in _EDITORS), tuple(_FIGURES.values()))
     return Exhibit(
         "editors",
         "The editor before and after RL, by the verifier that rewarded it",
@@ -184,6 +192,7 @@ def _editors(outcomes: Mapping[str, Outcome], place: Place) -> Exhibit:
         lines=tuple(lines),
         bars=bars or None,
         pictures=_pictures(outcomes, place),
+        steps=("edits",),
     )
 
 
@@ -239,6 +248,7 @@ def _study(outcomes: Mapping[str, Outcome]) -> Exhibit:
         scale=SIGNED,
         columns=("GSB",),
         lines=tuple(lines),
+        steps=("gsb",),
     )
 
 
@@ -261,7 +271,8 @@ def _dynamics(outcomes: Mapping[str, Outcome], group: str, title: str, place: st
     if not any(name.startswith(f"dynamics/{group}-") for name in outcomes):
         missing.append("not asked for")
     shown = tuple(Plot(title, curves) for title, curves in plots.items())
-    return Exhibit(f"dynamics-{group}", title, place, about, plots=shown, missing=tuple(missing))
+    steps = (f"dynamics/{group}-*",)
+    return Exhibit(f"dynamics-{group}", title, place, about, plots=shown, missing=tuple(missing), steps=steps)
 
 
 _ABOUT_DYNAMICS = {

@@ -30,6 +30,9 @@ from editr1.evaluation.reproduction.plan import Step
 from editr1.files import write_json
 from editr1.rundir import describe_environment
 
+NOT_TRIED = "not made yet"
+"""Why a step is missing that no run has come to."""
+
 
 class State(StrEnum):
     """What became of a step."""
@@ -186,7 +189,7 @@ def read_outcomes(place: Place, steps: Sequence[Step]) -> list[Outcome]:
     found = []
     for step in steps:
         former = _former(place, step)
-        found.append(former or Outcome(step.name, step.title, State.MISSING, "not made yet"))
+        found.append(former or Outcome(step.name, step.title, State.MISSING, NOT_TRIED))
     return found
 
 

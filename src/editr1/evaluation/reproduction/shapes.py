@@ -59,6 +59,19 @@ class PictureRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Making:
+    """How what is missing can be made.
+
+    Attributes:
+        command: for a shell.
+        trains: steps that it trains on the way.
+    """
+
+    command: str
+    trains: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Exhibit:
     """A table or figure.
 
@@ -70,6 +83,8 @@ class Exhibit:
         columns: names of figures, ours first where the two are not called alike.
         bars: figure -> editor -> category -> estimate.
         missing: runs without curves, and why.
+        steps: that it shows, as `editr1 reproduce --only` takes them.
+        making: of what is missing; None if nothing is.
     """
 
     id: str
@@ -83,6 +98,8 @@ class Exhibit:
     plots: tuple[Plot, ...] = ()
     pictures: tuple[PictureRow, ...] = ()
     missing: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
+    making: Making | None = None
 
     @property
     def state(self) -> str:
