@@ -14,7 +14,7 @@ from editr1.errors import ConfigError
 if TYPE_CHECKING:
     from editr1.config import ScoreConfig
     from editr1.datasets.edits import BadRow
-    from editr1.datasets.preferences import FindPrinciples, Imported
+    from editr1.datasets.preference_import import FindPrinciples, Imported
     from editr1.types import EditTask, PreferencePair, Principle
     from editr1.verifier import Verifier
 
@@ -58,7 +58,7 @@ def import_(
     if kind not in FORMATS:
         raise ConfigError(f"unknown format {kind!r}: use one of {', '.join(FORMATS)}")
     find = _finder(given.resolve()) if decompose else None
-    from editr1.datasets.preferences import write_preferences
+    from editr1.datasets.preference_import import write_preferences
 
     found = write_preferences(
         lambda: _read(path, kind), out, heldout=heldout, find_principles=find, origin=f"{kind}: {path.name}"

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from editr1.datasets.edits import BadRow
-from editr1.datasets.preferences import held_out, read_marks, read_preferences, write_preferences
+from editr1.datasets.preference_import import held_out, write_preferences
+from editr1.datasets.preferences import read_marks, read_preferences
 from editr1.errors import DataError
 from editr1.types import Category, EditKind, EditTask, PreferencePair, Principle
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 
 from editr1.datasets.integrity import picture_bytes
-from editr1.datasets.preferences import SIMULATED, Imported, write_preferences
+from editr1.datasets.preference_import import Imported, write_preferences
+from editr1.datasets.preferences import SIMULATED
 from editr1.stickers.annotators import HUMANS
 from editr1.stickers.draw import draw
 from editr1.stickers.faults import EDITORS, StickerEdit
@@ -75,7 +77,7 @@ def write_sticker_preferences(folder: Path, sizes: dict[str, tuple[str, int]]) -
     """
     return {
         name: write_preferences(
-            lambda source=source, number=number: sticker_pairs(source, number),  # type: ignore[misc]
+            partial(sticker_pairs, source, number),
             folder,
             split=name,
             origin=f"simulated pairs on stickers, draw {source!r}",
