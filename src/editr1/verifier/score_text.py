@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 
 from editr1.errors import VerdictParseError
-from editr1.verifier.scan import ScoreTag
+from editr1.judges.base import ChatReply, ReplyStatus
+from editr1.verifier.scan import ScoreTag, scan
 
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _WORDS = {word: value for value, word in enumerate(_DIGITS)} | {"nought": 0}
@@ -43,6 +44,22 @@ def read_score(text: str) -> float:
     if not (math.isfinite(value) and 0 <= value <= 10):
         raise VerdictParseError("score out of range", f"{_short(text)} is not in [0, 10]")
     return value + 0.0  # -0.0 becomes 0.0
+
+
+def read_final_score(reply: ChatReply) -> float:
+    """The one score in [0, 10] that an answer states between `<score>` tags; of checks none is looked for.
+
+    Raises:
+        VerdictParseError: if the answer is cut off or empty, states no score, or several.
+    """
+    if reply.status is ReplyStatus.TRUNCATED:
+        raise VerdictParseError("truncated", "the answer hit the token limit")
+    if not reply.text.strip():
+        raise VerdictParseError("empty")
+    stated = {score for _, score in tagged_scores(reply.text, scan(reply.text).tags)}
+    if len(stated) != 1:
+        raise VerdictParseError("conflicting scores" if stated else "no score", f"{len(stated)} scores are stated")
+    return stated.pop()
 
 
 def tagged_scores(text: str, tags: Sequence[ScoreTag]) -> list[tuple[int, float]]:

@@ -2,8 +2,7 @@
 
 import pytest
 
-from editr1.errors import VerdictParseError
-from editr1.evaluation.final_score import FinalScoreScorer, read_final_score
+from editr1.evaluation.final_score import FinalScoreScorer
 from editr1.evaluation.judgements import Edit
 from editr1.judges import ChatReply, ReplyStatus, ScriptedJudge
 from editr1.types import VerdictStatus
@@ -64,19 +63,3 @@ def test_a_failure_is_no_number_and_leaves_the_others_alone(edit, tmp_path):
         VerdictStatus.OK,
     ]
     assert [j.score for j in found] == [None, None, None, 5.0]
-
-
-@pytest.mark.parametrize(
-    ("reply", "fault"),
-    [
-        (ChatReply(ReplyStatus.OK, "<score>5</score> or <score>6</score>"), "conflicting scores"),
-        (ChatReply(ReplyStatus.OK, "<score>11</score>"), "score out of range"),
-        (ChatReply(ReplyStatus.OK, "five"), "no score"),
-        (ChatReply(ReplyStatus.OK, " "), "empty"),
-        (ChatReply(ReplyStatus.TRUNCATED, "<score>5</score>"), "truncated"),
-    ],
-)
-def test_what_is_no_score_is_never_made_one(reply, fault):
-    with pytest.raises(VerdictParseError) as caught:
-        read_final_score(reply)
-    assert caught.value.fault == fault

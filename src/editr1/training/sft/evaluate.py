@@ -12,16 +12,15 @@ from itertools import combinations
 from statistics import fmean
 from typing import Any
 
-from editr1.errors import DataError, VerdictParseError
+from editr1.errors import DataError
 from editr1.images import prepare_pair
-from editr1.judges.base import ChatReply, Judge, ReplyStatus, Sampling
+from editr1.judges.base import Judge, Sampling
 from editr1.training.sft.data import stored_picture
 from editr1.types import Principle
 from editr1.verifier.asking import Ask, ask
 from editr1.verifier.render import render_score
-from editr1.verifier.scan import scan
 from editr1.verifier.score import Verifier
-from editr1.verifier.score_text import tagged_scores
+from editr1.verifier.score_text import read_final_score
 from editr1.verifier.template import PromptTemplate
 
 CHECKING_MODES = ("verify", "think+verify")
@@ -124,21 +123,6 @@ def judge_edits(
         asks.append(Ask(messages, sampling, read_final_score))
     outcomes = ask(judge, asks, max_tries=1)
     return [Judged(edit.id, outcome.value) for edit, outcome in zip(edits, outcomes, strict=True)]
-
-
-def read_final_score(reply: ChatReply) -> float:
-    """The score of an answer without checks, from 0 to 10.
-
-    Raises:
-        VerdictParseError: if the answer is cut off, states no score between `<score>` tags, or several.
-    """
-    if reply.status is ReplyStatus.TRUNCATED:
-        raise VerdictParseError("truncated", "the answer ran into the token limit")
-    found = scan(reply.text)
-    stated = {score for _, score in tagged_scores(reply.text, found.tags)}
-    if len(stated) != 1:
-        raise VerdictParseError("conflicting scores" if stated else "no score", f"{len(stated)} scores are stated")
-    return stated.pop()
 
 
 def agreement(edits: Sequence[HeldOutEdit], judged: Sequence[Judged]) -> dict[str, float]:

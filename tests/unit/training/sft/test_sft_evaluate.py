@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from editr1.errors import DataError, VerdictParseError
-from editr1.judges.base import ChatReply, ReplyStatus
+from editr1.errors import DataError
 from editr1.judges.scripted import ScriptedJudge
 from editr1.training.sft.data import find_files, open_rows
-from editr1.training.sft.evaluate import HeldOutEdit, Judged, agreement, choose_edits, judge_edits, read_final_score
+from editr1.training.sft.evaluate import HeldOutEdit, Judged, agreement, choose_edits, judge_edits
 from editr1.types import Category, Principle
 from editr1.verifier.modes import mode_template
 from editr1.verifier.template import load_template
@@ -104,19 +103,3 @@ def test_the_answers_that_are_taught_can_be_read(sft_export, sft_row, mode):
         assert all(j.met is None for j in said)
     spoilt = judge_edits(scripted([*answers[:3], "no idea"]), asked, mode, edits, max_tokens=50)
     assert [j.score is None for j in spoilt] == [False, False, False, True]
-
-
-@pytest.mark.parametrize(
-    ("text", "status", "fault"),
-    [
-        ("good <score>7</score>", ReplyStatus.TRUNCATED, "truncated"),
-        ("good", ReplyStatus.OK, "no score"),
-        ("<score>7</score> or <score>8</score>", ReplyStatus.OK, "conflicting scores"),
-        ("<score>11</score>", ReplyStatus.OK, "score out of range"),
-    ],
-)
-def test_a_score_is_stated_once_or_not_at_all(text, status, fault):
-    with pytest.raises(VerdictParseError) as caught:
-        read_final_score(ChatReply(status, text))
-    assert caught.value.fault == fault
-    assert read_final_score(ChatReply(ReplyStatus.OK, "fine\n<score>6.5</score>")) == 6.5
