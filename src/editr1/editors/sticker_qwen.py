@@ -12,15 +12,15 @@ Here the tokenizer is learnt so that the cut falls where it should.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from editr1.editors.base import EditorOptions
-from editr1.editors.sticker_pipeline import HEAD, SHIFT, SIDE, start_quietly
+from editr1.editors.sticker_pipeline import HEAD, SHIFT, SIDE, start_as_convolutions, start_quietly
 from editr1.errors import ModelError
-from editr1.judges.testing import CHAT_TEMPLATE, SPECIAL_TOKENS
+from editr1.judges import qwen_parts
+from editr1.judges.qwen_parts import MERGE, SPECIAL_TOKENS
 
 if TYPE_CHECKING:
     from diffusers import QwenImageEditPipeline
@@ -31,7 +31,6 @@ OPTIONS = EditorOptions(area=SIDE * SIDE, reference_area=SIDE * SIDE, steps=12, 
 """Without classifier-free guidance: it is trained on conditional velocities only, and takes one forward a step."""
 
 PATCH = 16
-MERGE = 2
 PICTURE_TOKENS = (SIDE // (PATCH * MERGE)) ** 2
 """Tokens as which the text encoder sees a source."""
 
@@ -105,6 +104,7 @@ def make_sticker_qwen(size: str, texts: Iterable[str], *, seed: int = 0) -> Qwen
             axes_dims_rope=(8, 28, 28),
         )
     start_quietly(transformer)
+    start_as_convolutions(vae)
     pipeline: Any = diffusers.QwenImageEditPipeline(
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=SHIFT),
         vae=vae.eval(),
@@ -137,32 +137,13 @@ def learn_tokenizer(texts: Iterable[str], vocab_size: int) -> Qwen2Tokenizer:
     Raises:
         ModelError: if the template's first part takes another number of tokens than the pipeline cuts off.
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import Qwen2Tokenizer
-
     template, cut = prompt_template()
     for token in SPECIAL_TOKENS:
         template = template.replace(token, "\n")  # not a space, which would become part of the next word
     corpus = list(texts)
-    learner = Tokenizer(models.BPE())
-    learner.pre_tokenizer = Qwen2Tokenizer().backend_tokenizer.pre_tokenizer
-    learner.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - len(SPECIAL_TOKENS),
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
     # as often as all texts together, so that its words come before theirs
-    learner.train_from_iterator([*corpus, *[template] * (len(corpus) + 10)], trainer)
-    bpe = json.loads(learner.to_str())["model"]
-    merges: Any = [tuple(pair) for pair in bpe["merges"]]
-    tokenizer = Qwen2Tokenizer(
-        vocab=bpe["vocab"],
-        merges=merges,
-        eos_token="<|im_end|>",
-        additional_special_tokens=list(SPECIAL_TOKENS),
-        padding_side="left",
-    )
+    corpus += [template] * (len(corpus) + 10)
+    tokenizer = qwen_parts.learn_tokenizer(corpus, vocab_size - len(SPECIAL_TOKENS))
     found = len(tokenizer(prompt_template()[0].partition("<|vision_start|>")[0]).input_ids)
     if found != cut:
         raise ModelError(
@@ -174,15 +155,7 @@ def learn_tokenizer(texts: Iterable[str], vocab_size: int) -> Qwen2Tokenizer:
 
 def make_processor(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLProcessor:
     """Processor of the text encoder: pictures are brought to about SIDE x SIDE pixels."""
-    from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
-
-    size = {"shortest_edge": (PATCH * MERGE) ** 2, "longest_edge": SIDE * SIDE}
-    return Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(patch_size=PATCH, merge_size=MERGE, size=size),
-        tokenizer=tokenizer,
-        video_processor=Qwen2VLVideoProcessor(patch_size=PATCH, merge_size=MERGE, size=size),
-        chat_template=CHAT_TEMPLATE,
-    )
+    return qwen_parts.make_processor(tokenizer, patch_size=PATCH, max_pixels=SIDE * SIDE)
 
 
 def _make_encoder(dims: Size, tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLForConditionalGeneration:

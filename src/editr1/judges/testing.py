@@ -7,44 +7,13 @@ three-axis positions, end tokens, saving, loading, serving) is the code that run
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from editr1.judges.qwen_parts import SPECIAL_TOKENS, learn_tokenizer, make_processor
+
 if TYPE_CHECKING:
     from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor, Qwen2Tokenizer
-
-SPECIAL_TOKENS = (
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-)
-
-# One turn is  <|im_start|>ROLE \n CONTENT <|im_end|> \n ; a picture is one placeholder that the processor widens.
-CHAT_TEMPLATE = """\
-{%- for message in messages -%}
-{{- '<|im_start|>' + message['role'] + '\n' -}}
-{%- if message['content'] is string -%}
-{{- message['content'] -}}
-{%- else -%}
-{%- for part in message['content'] -%}
-{%- if part['type'] in ('image', 'image_url') -%}
-{{- '<|vision_start|><|image_pad|><|vision_end|>' -}}
-{%- elif part['type'] == 'text' -%}
-{{- part['text'] -}}
-{%- endif -%}
-{%- endfor -%}
-{%- endif -%}
-{{- '<|im_end|>\n' -}}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-{{- '<|im_start|>assistant\n' -}}
-{%- endif -%}
-"""
 
 # What the merges of the tokenizer are learnt from: words that editing instructions and verdicts are made of.
 _CORPUS = (
@@ -61,41 +30,15 @@ def tiny_tokenizer(vocab_size: int = 384) -> Qwen2Tokenizer:
     Any text goes through it and back unchanged. The end token is `<|im_end|>`, padding is `<|endoftext|>`, on the
     left.
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import Qwen2Tokenizer
+    from tokenizers import pre_tokenizers
 
-    learner = Tokenizer(models.BPE())
-    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    learner.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - len(SPECIAL_TOKENS),
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    learner.train_from_iterator(_CORPUS, trainer)
-    bpe = json.loads(learner.to_str())["model"]
-    merges: Any = [tuple(pair) for pair in bpe["merges"]]
-    return Qwen2Tokenizer(
-        vocab=bpe["vocab"],
-        merges=merges,
-        eos_token="<|im_end|>",
-        additional_special_tokens=list(SPECIAL_TOKENS),
-        padding_side="left",
-    )
+    splitter = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return learn_tokenizer(_CORPUS, vocab_size - len(SPECIAL_TOKENS), splitter)
 
 
 def tiny_processor(*, patch_size: int = 8, vocab_size: int = 384, max_pixels: int = 256 * 256) -> Qwen2_5_VLProcessor:
     """Tokenizer, picture and chat template; two by two patches merge into one token (96x96 -> 36 tokens)."""
-    from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
-
-    cell = 2 * patch_size
-    size = {"shortest_edge": cell * cell, "longest_edge": max_pixels}
-    return Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(patch_size=patch_size, merge_size=2, size=size),
-        tokenizer=tiny_tokenizer(vocab_size),
-        video_processor=Qwen2VLVideoProcessor(patch_size=patch_size, merge_size=2, size=size),
-        chat_template=CHAT_TEMPLATE,
-    )
+    return make_processor(tiny_tokenizer(vocab_size), patch_size=patch_size, max_pixels=max_pixels)
 
 
 def tiny_qwen(

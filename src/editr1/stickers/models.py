@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from editr1.judges import qwen_parts
 from editr1.judges.base import Text
-from editr1.judges.testing import CHAT_TEMPLATE, SPECIAL_TOKENS
+from editr1.judges.qwen_parts import MERGE, SPECIAL_TOKENS, learn_tokenizer
 from editr1.stickers.examples import EXAMPLES
 from editr1.stickers.kinds import SIDE
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor, Qwen2Tokenizer
 
 PATCH = 8
-MERGE = 2
 IMAGE_TOKENS = (SIDE // (PATCH * MERGE)) ** 2
 """Tokens of one sticker picture: 36."""
 
@@ -57,27 +56,9 @@ SIZES: dict[str, Size] = {
 
 def train_tokenizer(examples: int = 6000) -> Qwen2Tokenizer:
     """Learn a byte-level BPE on the text of the domain; any other text still goes through it, byte by byte."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import Qwen2Tokenizer
+    from tokenizers import AddedToken
 
-    learner = Tokenizer(models.BPE())
-    learner.pre_tokenizer = Qwen2Tokenizer().backend_tokenizer.pre_tokenizer
-    learner.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - len(SPECIAL_TOKENS) - len(FORM_TOKENS),
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    learner.train_from_iterator(_texts(examples), trainer)
-    bpe = json.loads(learner.to_str())["model"]
-    merges: Any = [tuple(pair) for pair in bpe["merges"]]
-    tokenizer = Qwen2Tokenizer(
-        vocab=bpe["vocab"],
-        merges=merges,
-        eos_token="<|im_end|>",
-        additional_special_tokens=list(SPECIAL_TOKENS),
-        padding_side="left",
-    )
+    tokenizer = learn_tokenizer(_texts(examples), VOCABULARY - len(SPECIAL_TOKENS) - len(FORM_TOKENS))
     tokenizer.add_tokens([AddedToken(t, normalized=False, special=False) for t in FORM_TOKENS])
     return tokenizer
 
@@ -96,15 +77,7 @@ def _texts(examples: int) -> Iterable[str]:
 
 def make_processor(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLProcessor:
     """Processor of the embedded models: larger pictures are brought down to about SIDE x SIDE pixels."""
-    from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
-
-    size = {"shortest_edge": (PATCH * MERGE) ** 2, "longest_edge": SIDE * SIDE}
-    return Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(patch_size=PATCH, merge_size=MERGE, size=size),
-        tokenizer=tokenizer,
-        video_processor=Qwen2VLVideoProcessor(patch_size=PATCH, merge_size=MERGE, size=size),
-        chat_template=CHAT_TEMPLATE,
-    )
+    return qwen_parts.make_processor(tokenizer, patch_size=PATCH, max_pixels=SIDE * SIDE)
 
 
 def make_model(size: str, tokenizer: Qwen2Tokenizer, seed: int = 0) -> Qwen2_5_VLForConditionalGeneration:

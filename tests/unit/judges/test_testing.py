@@ -4,7 +4,8 @@ import pytest
 import torch
 from PIL import Image
 
-from editr1.judges.testing import SPECIAL_TOKENS, tiny_qwen, tiny_tokenizer
+from editr1.judges.qwen_parts import SPECIAL_TOKENS
+from editr1.judges.testing import tiny_qwen, tiny_tokenizer
 
 
 def picture(size=(96, 96), colour="red"):

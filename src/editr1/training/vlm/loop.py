@@ -20,10 +20,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from editr1.judges.names import resolve_model
+from editr1.judges.qwen_parts import MERGE
 from editr1.rundir import RunDir
 from editr1.stickers.examples import EXAMPLES
 from editr1.stickers.kinds import SIDE
-from editr1.stickers.models import DECISION_TOKENS, MERGE, PATCH, make_model, make_processor, save, train_tokenizer
+from editr1.stickers.models import DECISION_TOKENS, PATCH, make_model, make_processor, save, train_tokenizer
 from editr1.training.muon import make_optimizers
 from editr1.training.uniform import compile_blocks, patchify, uniform_pictures
 from editr1.training.vlm.data import CHUNK, IGNORED, Batch, ChunkedExamples
