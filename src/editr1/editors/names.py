@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from editr1.errors import ModelError
-from editr1.judges.names import MODELS_FOLDER
+from editr1.judges.names import MODELS_FOLDER, resolve_shipped
 
 # What a user writes -> folder under `MODELS_FOLDER`.
 SHIPPED_EDITORS = {
@@ -14,9 +13,10 @@ SHIPPED_EDITORS = {
     "sticker-qwen-small": "sticker-qwen-small",
 }
 
-_RECIPES = {
-    "sticker-kontext-small": "recipes/sticker/editor-kontext-base.toml",
-    "sticker-qwen-small": "recipes/sticker/editor-qwen-base.toml",
+# Folder -> what makes its editor.
+_COMMANDS = {
+    "sticker-kontext-small": "editr1 stickers train-editor recipes/sticker/editor-kontext-base.toml --ship",
+    "sticker-qwen-small": "editr1 stickers train-editor recipes/sticker/editor-qwen-base.toml --ship",
 }
 
 
@@ -26,13 +26,4 @@ def resolve_editor(name: str | Path) -> str:
     Raises:
         ModelError: if a shipped editor is meant, but its folder is missing.
     """
-    if not isinstance(name, str) or name not in SHIPPED_EDITORS:
-        return str(name)
-    folder = MODELS_FOLDER / SHIPPED_EDITORS[name]
-    if not (folder / "model_index.json").is_file():
-        raise ModelError(
-            f"the editor {name!r} is not in this installation (no {folder.name}/model_index.json under "
-            f"{MODELS_FOLDER}): train it with  editr1 stickers train-editor {_RECIPES[folder.name]} --ship  "
-            f"or name another editor"
-        )
-    return str(folder)
+    return resolve_shipped(name, SHIPPED_EDITORS, _COMMANDS, MODELS_FOLDER, "model_index.json")

@@ -102,7 +102,3 @@ def test_a_name_that_did_not_ship_says_how_to_make_it(
     (folder / "model_index.json").write_text("{}")
     assert names.resolve_editor(name) == str(folder)
     assert names.resolve_editor("black-forest-labs/FLUX.1-Kontext-dev") == "black-forest-labs/FLUX.1-Kontext-dev"
-
-
-def test_the_recipes_that_the_message_names_are_there(repository: Path) -> None:
-    assert all((repository / recipe).is_file() for recipe in names._RECIPES.values())

@@ -316,7 +316,9 @@ class TestLoading:
         from editr1.judges import names
 
         monkeypatch.setattr(names, "MODELS_FOLDER", tmp_path)
-        with pytest.raises(ModelError, match="train it with"):
+        with pytest.raises(
+            ModelError, match=r"stickers train recipes/sticker/verifier-small.toml --ship .* none is there"
+        ):
             TransformersJudge("embedded")
         tiny_qwen(tmp_path / names.SHIPPED["embedded"])
         assert TransformersJudge("embedded").name == "embedded"

@@ -1,0 +1,39 @@
+"""Names of shipped models: found, or said how to make them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from editr1.editors import names as editors
+from editr1.errors import ModelError
+from editr1.judges import names
+
+TABLES = [(names.SHIPPED, names._COMMANDS), (editors.SHIPPED_EDITORS, editors._COMMANDS)]
+
+
+@pytest.mark.parametrize(("shipped", "commands"), TABLES, ids=["judges", "editors"])
+def test_what_ships_can_be_made_with_a_recipe_that_is_there(
+    shipped: dict[str, str], commands: dict[str, str], repository: Path
+) -> None:
+    assert set(shipped.values()) == set(commands)
+    for command in commands.values():
+        recipe = next(word for word in command.split() if word.endswith(".toml"))
+        assert (repository / recipe).is_file()
+
+
+def test_a_missing_model_says_how_to_make_it_and_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "MODELS_FOLDER", tmp_path)
+    with pytest.raises(ModelError, match=r"train recipes/sticker/base-large\.toml --ship  or .* none is there"):
+        names.resolve_model("sticker-base-large")
+    (tmp_path / "sticker-base-small").mkdir()
+    (tmp_path / "sticker-base-small/config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"verifier-small\.toml --ship  or .*, sticker-base-small is there"):
+        names.resolve_model("embedded")
+    assert names.resolve_model("sticker-base-small") == str(tmp_path / "sticker-base-small")
+
+
+@pytest.mark.parametrize("name", ["Qwen/Qwen2.5-VL-7B-Instruct", "./embedded", Path("embedded")])
+def test_paths_and_hub_ids_stay_as_they_are(name: str | Path) -> None:
+    assert names.resolve_model(name) == str(name)
