@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import re
 import socket
 import subprocess
@@ -25,6 +24,8 @@ import time
 import urllib.request
 from pathlib import Path
 from typing import Any
+
+from parts.common import describe_processor, make_parser, write_json
 
 ROOT = Path(__file__).parents[1]
 STICKERS = ROOT / "recipes/sticker/curate.toml"
@@ -143,7 +144,7 @@ def peak_memory(args: argparse.Namespace, folder: Path, quadruples: int) -> dict
 
 def main() -> None:
     """Measure, print, and write JSON if asked to."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--contexts", type=int, default=256, help="contexts for the throughput")
     parser.add_argument("--shard", type=int, default=128, help="contexts in a shard")
     parser.add_argument("--concurrency", type=int, default=16, help="requests at a time")
@@ -155,7 +156,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.serve:
         return serve(args.serve, args.latency)
-    found: dict[str, Any] = {"machine": f"{os.cpu_count()} CPU cores, {platform.processor() or platform.machine()}"}
+    found: dict[str, Any] = {"machine": describe_processor()}
     found["concurrency"], found["latency"], found["shard"] = args.concurrency, args.latency, args.shard
     with tempfile.TemporaryDirectory() as name:
         found["throughput"] = [throughput(args, Path(name) / str(n)) for n in range(args.rounds)]
@@ -170,7 +171,7 @@ def main() -> None:
             less, more = (row["peak_mib"] for row in found["memory"])
             print(f"ten times the records take {more / less:.2f} times the memory")
     if args.out:
-        args.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_json(args.out, found)
     return None
 
 

@@ -34,402 +34,19 @@ are set against is measured before and after the rounds. The seconds of scoring 
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from parts.common import describe_machine, gemm_rate, make_parser, quieten, write_json
+from parts.editor_models import load_editor, make_recipe, verifier_rewards
+from parts.editor_sides import PARTS, Bench, figures, flops, measure, ours, plain, ratio, same_rewards
+
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+    import argparse
 
-    from editr1.editors import PipelineEditor
-    from editr1.rewards import EditSample, Reward, RewardResult
-    from editr1.training.editor.policy import Policy
-    from editr1.training.editor.recipe import EditorRecipe
-    from editr1.training.editor.rollouts import Seconds
-    from editr1.types import EditTask
-
-PARTS = ("sampling", "scoring", "training")
-TEXTS = 2000
-"""Instructions that the tokenizers of fresh weights are learnt from."""
-
-MakeOptimizer = Callable[[list["Tensor"]], "torch.optim.Optimizer"]
-
-
-class EveryPictureTeaches:
-    """A reward that leaves no group flat and no picture without a value; keeps the values.
-
-    Attributes:
-        values: of all samples, by their names.
-    """
-
-    name = "benchmark"
-
-    def __init__(self, reward: Reward) -> None:
-        self._reward = reward
-        self.values: dict[str, float] = {}
-
-    def score(self, samples: Sequence[EditSample], *, on_result: Any = None) -> list[RewardResult]:
-        """See `Reward`."""
-        from editr1.rewards import RewardResult
-
-        found = self._reward.score(samples)
-        for sample, result in zip(samples, found, strict=True):
-            self.values[sample.name] = (result.value or 0.0) + 1e-3 * int(sample.name.rpartition(".")[2])
-        return [RewardResult.of(self.values[sample.name]) for sample in samples]
-
-
-@dataclass
-class Bench:
-    """What all sides share.
-
-    Attributes:
-        start: the LoRA's weights, which every step begins with.
-        make_optimizer: of the LoRA; each side has its own.
-    """
-
-    editor: PipelineEditor
-    recipe: EditorRecipe
-    policy: Policy
-    start: list[Tensor]
-    contexts: Any
-    make_optimizer: MakeOptimizer
-
-    @classmethod
-    def create(cls, editor: PipelineEditor, recipe: EditorRecipe, make_optimizer: MakeOptimizer) -> Bench:
-        """With a fresh LoRA."""
-        from editr1.training.editor.contexts import open_contexts
-        from editr1.training.editor.policy import Policy
-
-        policy = Policy(editor, recipe, ())
-        start = [parameter.detach().clone() for parameter in policy.parameters.values()]
-        return cls(editor, recipe, policy, start, open_contexts(recipe.contexts), make_optimizer)
-
-    def tasks(self, iteration: int) -> list[EditTask]:
-        """Of an iteration, by slot."""
-        from editr1.training.editor.contexts import chosen, usable
-
-        recipe = self.recipe
-        places = chosen(iteration, recipe.contexts_per_step, len(self.contexts), recipe.seed)
-        return [usable(self.contexts, place) for place in places]
-
-
-@dataclass
-class Side:
-    """One way to do an iteration.
-
-    Attributes:
-        step: does the iteration of that number, and says where its time went.
-        trained: steps of each picture that are trained.
-        values: rewards of its pictures, by name.
-        whole: seconds of each round; parts: of each part in each round.
-    """
-
-    name: str
-    step: Callable[[int], Seconds]
-    trained: int
-    values: dict[str, float]
-    whole: list[float] = field(default_factory=list)
-    parts: dict[str, list[float]] = field(default_factory=lambda: {part: [] for part in PARTS})
-
-    def run(self, bench: Bench, iteration: int) -> list[Tensor]:
-        """Do and time an iteration, and put the weights back; returns how far the step had moved them."""
-        begun = time.perf_counter()
-        seconds = self.step(iteration)
-        self.whole.append(time.perf_counter() - begun)
-        for part in PARTS:
-            self.parts[part].append(getattr(seconds, part))
-        parameters = bench.policy.parameters.values()
-        moved = [before - p.detach() for before, p in zip(bench.start, parameters, strict=True)]
-        bench.policy.load(bench.start)
-        return moved
-
-
-def ours(name: str, bench: Bench, window: int | None, reward: Reward, *, overlap: bool) -> Side:
-    """The trainer's own iteration, with a window of so many steps, or all."""
-    from editr1.editors.cache import ContextCache
-    from editr1.rewards.background import BackgroundScorer
-    from editr1.rewards.guard import FailureGuard
-    from editr1.training.editor.loop import iterate
-    from editr1.training.editor.recipe import EditorRecipe
-    from editr1.training.editor.rollouts import Seconds
-    from editr1.training.editor.setup import ALGORITHMS, Work
-    from editr1.training.editor.state import Progress
-    from editr1.training.editor.update import Learner
-
-    settings = bench.recipe.model_dump(exclude_unset=True)
-    if window is not None:
-        settings["grpo"] = settings["grpo"] | {"window": {"kind": "fixed", "size": window}}
-    recipe = EditorRecipe.model_validate(settings)
-    steps = recipe.sampling.steps or bench.editor.steps
-    algorithm = ALGORITHMS[recipe.algorithm](recipe, steps)
-    optimizer = bench.make_optimizer(list(bench.policy.parameters.values()))
-    kept = EveryPictureTeaches(reward)
-    nothing: Any = None  # a run's folder and what is written there are no part of an iteration
-    work = Work(
-        recipe=recipe,
-        run=nothing,
-        accelerator=SimpleNamespace(process_index=0, num_processes=1, is_main_process=True),
-        editor=bench.editor,
-        kept_dtype=bench.editor.pipeline.transformer.dtype,
-        contexts=bench.contexts,
-        cache=ContextCache(bench.editor),
-        algorithm=algorithm,
-        policy=bench.policy,
-        learner=Learner(recipe, bench.editor, bench.policy, algorithm, optimizer, list, 1),
-        checkpoints=nothing,
-        scorer=BackgroundScorer(kept, retries=0),
-        guard=FailureGuard(1.0, 64),
-        evaluation=None,
-        gather=list,
-        steps=steps,
-        overlap=overlap,
-    )
-
-    def step(iteration: int) -> Seconds:
-        seconds = Seconds()
-        iterate(work, Progress(iteration=iteration), seconds)
-        return seconds
-
-    return Side(name, step, algorithm.parts_per_picture, kept.values)
-
-
-def plain(bench: Bench, reward: Reward, batch: int) -> Side:
-    """The straightforward side."""
-    from peers.editor_loop import Plain
-
-    kept = EveryPictureTeaches(reward)
-    loop = Plain(bench, kept, batch)
-    steps = bench.recipe.sampling.steps
-    assert steps is not None
-    return Side("straightforward", loop.step, steps - 1, kept.values)
-
-
-# What is measured ---------------------------------------------------------------------------------------------------
-
-
-def flops(bench: Bench) -> tuple[float, float]:
-    """Of one picture at one step: a forward of the transformer, and a forward with its backward."""
-    import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
-
-    editor = bench.editor
-    (context,) = editor.encode(bench.tasks(0)[:1])
-    latents = editor.noise(context.geometry, [torch.Generator("cpu").manual_seed(0)])
-    batch, found = editor.batch([context]), []
-    if bench.recipe.gradient_checkpointing:
-        editor.pipeline.transformer.disable_gradient_checkpointing()
-    for backward in (False, True):
-        # attention as two matrix multiplications, which the counter knows on every device
-        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.set_grad_enabled(backward):
-            velocity = editor.velocity(latents, 0.5, batch)
-            if backward:
-                velocity.square().mean().backward()
-        found.append(float(counter.get_total_flops()))
-    for parameter in bench.policy.parameters.values():
-        parameter.grad = None
-    if bench.recipe.gradient_checkpointing:
-        editor.pipeline.transformer.enable_gradient_checkpointing()
-    return found[0], found[1]
-
-
-def figures(side: Side, bench: Bench, work: tuple[float, float], peak: float) -> dict[str, Any]:
-    """Medians of a side, its range, and its share of the measured rate."""
-    recipe = bench.recipe
-    pictures = recipe.group_size * recipe.contexts_per_step
-    sampling = pictures * (recipe.sampling.steps or bench.editor.steps) * work[0]
-    training = pictures * side.trained * work[1]
-    median = {part: statistics.median(side.parts[part]) for part in PARTS}
-    whole = statistics.median(side.whole)
-    return {
-        "seconds": median | {"iteration": whole},
-        "range": [min(side.whole), max(side.whole)],
-        "rounds": side.whole,
-        "trained_steps": side.trained,
-        "flop": {"sampling": sampling, "training": training},
-        "share_of_rate": {
-            "sampling": sampling / median["sampling"] / peak,
-            "training": training / median["training"] / peak,
-            "iteration": (sampling + training) / whole / peak,
-        },
-    }
-
-
-def ratio(slower: Side, faster: Side) -> dict[str, Any]:
-    """Of the seconds of each round: the median, and the range."""
-    found = [a / b for a, b in zip(slower.whole, faster.whole, strict=True)]
-    return {"median": statistics.median(found), "range": [min(found), max(found)]}
-
-
-def same_rewards(one: Side, other: Side) -> tuple[int, int]:
-    """How many pictures got the same reward from both, and how many there are."""
-    assert one.values.keys() == other.values.keys()
-    return sum(abs(one.values[name] - other.values[name]) < 1e-6 for name in one.values), len(one.values)
-
-
-def measure(sides: Sequence[Side], bench: Bench, rounds: int) -> None:
-    """A warm-up, then all in turn, forwards and backwards, so that a busy moment of the machine hits all alike."""
-    for number in range(rounds + 1):
-        for side in sides if number % 2 else sides[::-1]:
-            side.run(bench, number)
-            if number == 0:
-                side.whole.clear()
-                for part in PARTS:
-                    side.parts[part].clear()
-
-
-# What it is measured on ---------------------------------------------------------------------------------------------
-
-
-def load_editor(options: argparse.Namespace) -> tuple[PipelineEditor, str]:
-    """The editor, and a line that says what it is."""
-    import torch
-
-    from editr1.editors import build_editor, wrap
-    from editr1.editors.base import EditorOptions
-    from editr1.editors.names import MODELS_FOLDER
-    from editr1.editors.sticker_pipeline import OPTIONS, SIZES, make_sticker_kontext
-
-    over = EditorOptions(area=options.area, reference_area=options.area)
-    name = options.editor
-    if name == "embedded" and not (MODELS_FOLDER / "sticker-kontext-small/model_index.json").is_file():
-        name, options.random_weights = "small", True
-        print("note: no embedded editor in this installation, so fresh weights of its size")
-    if not options.random_weights:
-        if name == "kontext-12b":
-            raise SystemExit("kontext-12b stands for random weights of FLUX.1-Kontext's size: add --random-weights")
-        dtype = "bfloat16" if options.precision == "bf16" and options.device != "cpu" else "float32"
-        editor = build_editor(name, options=over, dtype=dtype, device=options.device)
-        if type(editor.pipeline).__name__ != "FluxKontextPipeline":
-            raise SystemExit(
-                f"{name} is a {type(editor.pipeline).__name__}: the straightforward side knows Kontext only"
-            )
-        what = editor.name
-    elif name == "kontext-12b":
-        if not options.device.startswith("cuda") or not torch.cuda.is_available():
-            raise SystemExit("kontext-12b needs a GPU of 80 GB: add --device cuda, or take another --editor")
-        editor = wrap(random_kontext(options.device), over.model_copy(update={"guidance_scale": 2.5}))
-        what = "random weights of FLUX.1-Kontext's size"
-    elif name in SIZES:
-        pipeline: Any = make_sticker_kontext(name, texts())
-        loosen(pipeline.transformer)
-        merged = OPTIONS.model_copy(update=over.model_dump(exclude_none=True))
-        editor, what = wrap(pipeline.to(options.device), merged), f"a sticker editor, {name}, with fresh weights"
-    else:
-        raise SystemExit(f"no random weights for {name}: choose from {', '.join(SIZES)} and kontext-12b")
-    editor.autocast = torch.bfloat16 if options.precision == "bf16" else None
-    millions = sum(p.numel() for p in editor.pipeline.transformer.parameters()) / 1e6
-    return editor, f"{what}, transformer of {millions:.1f} M parameters, {options.precision} on {options.device}"
-
-
-def texts() -> list[str]:
-    """Instructions that tokenizers are learnt from."""
-    from editr1.stickers.tasks import sample_task
-
-    return [sample_task("tokenizer", index).instruction for index in range(TEXTS)]
-
-
-def loosen(transformer: Any) -> None:
-    """Weights that are fresh and 0 get small values: no gradient would come through them."""
-    import torch
-
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in transformer.parameters():
-            if parameter.ndim == 2 and not parameter.any():
-                parameter.copy_(0.02 * torch.randn(parameter.shape, generator=generator))
-
-
-def random_kontext(device: str) -> Any:
-    """A pipeline of the dimensions of FLUX.1-Kontext-dev with both its text encoders, bfloat16, about 34 GB."""
-    import torch
-
-    from editr1.editors.sticker_pipeline import assemble_kontext
-    from editr1.editors.tokenizers import learn_clip_tokenizer, learn_t5_tokenizer
-
-    some = texts()
-    clip, t5 = learn_clip_tokenizer(some, 4096, 77), learn_t5_tokenizer(some, 4096, 512)
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16)  # float32 on its way there would not fit
-    try:
-        with torch.device(device):
-            return assemble_kontext(
-                clip,
-                t5,
-                transformer={
-                    "in_channels": 64,
-                    "num_layers": 19,
-                    "num_single_layers": 38,
-                    "num_attention_heads": 24,
-                    "attention_head_dim": 128,
-                    "axes_dims_rope": (16, 56, 56),
-                    "guidance_embeds": True,
-                },
-                vae={"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 16},
-                text={
-                    "hidden_size": 768,
-                    "intermediate_size": 3072,
-                    "num_hidden_layers": 12,
-                    "num_attention_heads": 12,
-                },
-                text_2={"d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64},
-                scheduler={"use_dynamic_shifting": True, "shift": 3.0},
-                seed=0,
-            )
-    finally:
-        torch.set_default_dtype(before)
-
-
-def make_recipe(options: argparse.Namespace) -> EditorRecipe:
-    """All steps trained; `ours` sets the window."""
-    from editr1.training.editor.recipe import EditorRecipe
-
-    return EditorRecipe.model_validate(
-        {
-            "name": "benchmark",
-            "editor": "given",
-            "contexts": {"stickers": "benchmark", "count": options.contexts * (options.rounds + 1)},
-            "rewards": {"judge": {"kind": "verifier"}},
-            "group_size": options.group,
-            "contexts_per_step": options.contexts,
-            "sampling": {"steps": options.steps, "batch_size": options.batch},
-            "micro_batch_size": options.micro_batch,
-            "grpo": {"noise_level": 0.9, "clip": 1e-2},
-            "lora": {"rank": options.rank, "alpha": 2.0 * options.rank},
-            "learning_rate": 1e-4,
-            "precision": options.precision,
-            "gradient_checkpointing": options.gradient_checkpointing,
-        }
-    )
-
-
-def verifier_rewards(options: argparse.Namespace) -> list[Reward]:
-    """A verifier for each of the three sides: each remembers its own principles only; the models are shared."""
-    from editr1.rewards.verifier import VerifierReward
-    from editr1.verifier import Verifier
-
-    quick = Verifier.from_pretrained(options.verifier, device=options.device)
-    other = quick
-    if options.plain_engine == "generate":
-        other = Verifier.from_pretrained(options.verifier, device=options.device, engine="generate")
-
-    def fresh(base: Any) -> Reward:
-        return VerifierReward(
-            Verifier(base.judge, template=base.template, sampling=base.sampling, max_tries=base.max_tries)
-        )
-
-    return [fresh(quick), fresh(quick), fresh(other)]
-
-
-# That both compute the same -----------------------------------------------------------------------------------------
+    from editr1.rewards import EditSample, RewardResult
 
 
 class Brightness:
@@ -484,12 +101,9 @@ def check(*, plain_batch: int = 1) -> tuple[float, float]:
     return off, differs
 
 
-# The command --------------------------------------------------------------------------------------------------------
-
-
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Options of the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--check", action="store_true", help="only check that both sides compute the same")
     parser.add_argument("--editor", default="embedded", help="embedded, small, large, kontext-12b, or a folder")
     parser.add_argument("--random-weights", action="store_true", help="fresh weights of that size")
@@ -552,20 +166,14 @@ def print_table(sides: dict[str, Any]) -> None:
 
 def main() -> int:
     """Measure and print."""
-    import diffusers
-    import transformers
-
     options = parse()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    diffusers.logging.set_verbosity_error()
+    quieten()
     if options.check:
         off, differs = check(plain_batch=options.plain_batch)
         print(f"the same: rewards to {off:.1e}, the gradient to {differs:.1e} of its length")
         return 0
 
     import torch
-    from scoring import gemm_rate, machine
 
     editor, what = load_editor(options)
     recipe = make_recipe(options)
@@ -581,21 +189,21 @@ def main() -> int:
     peak = max(peak, gemm_rate(dtype, options.device))
     record = {
         "editor": what,
-        "machine": machine(),
+        "machine": describe_machine(),
         "settings": vars(options) | {"out": None if options.out is None else str(options.out)},
         "rate": peak,
         "flop_per_picture_and_step": work,
         "sides": {side.name: figures(side, bench, work, peak) for side in sides},
         "ratios": {
-            "straightforward / editr1": ratio(loop, windowed),
-            "straightforward / editr1, all steps": ratio(loop, whole),
-            "editr1, all steps / editr1 (the window)": ratio(whole, windowed),
+            "straightforward / editr1": ratio(loop, windowed).to_dict(),
+            "straightforward / editr1, all steps": ratio(loop, whole).to_dict(),
+            "editr1, all steps / editr1 (the window)": ratio(whole, windowed).to_dict(),
         },
         "same_rewards": same_rewards(whole, loop),
     }
     show(record)
     if options.out:
-        options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_json(options.out, record)
     return 0
 
 

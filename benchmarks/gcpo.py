@@ -11,10 +11,7 @@ Where the time of a step goes is measured in the same rounds.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -22,9 +19,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-EMBEDDED = Path(__file__).parents[1] / "src/editr1/models/sticker-verifier-small"
+from parts.common import EMBEDDED, Spread, describe_machine, make_parser, take_turns, write_json
+
+if TYPE_CHECKING:
+    import argparse
+
 NEVER = "<|vision_start|>"
 """Ends answers here: a token that no answer holds, so that every rollout takes all its tokens."""
 
@@ -96,7 +97,7 @@ class Side:
         self.parts["rest"].append(whole - sum(parts.values()))
 
     def __str__(self) -> str:
-        return f"{self.name}: {statistics.median(self.seconds):.3f} s ({min(self.seconds):.3f}-{max(self.seconds):.3f})"
+        return f"{self.name}: {Spread.of(self.seconds):.3f} s"
 
 
 @contextmanager
@@ -174,7 +175,7 @@ def sides(options: argparse.Namespace, folder: Path) -> tuple[list[Side], str]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--pairs", type=int, default=4, help="pairs a step")
     parser.add_argument("--rollouts", type=int, default=8, help="rollouts of each half")
     parser.add_argument("--halves", type=int, default=4, help="halves that go through the model together")
@@ -184,23 +185,20 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures there")
     options = parser.parse_args()
 
-    import torch
-
     with tempfile.TemporaryDirectory() as folder:
         both, what = sides(options, Path(folder))
-        for round_ in range(options.rounds + 1):
-            for side in both if round_ % 2 else both[::-1]:
-                side.step()
-                if round_ == 0:
-                    side.seconds.clear()
-                    side.parts.clear()
+        for number, side in take_turns(both, options.rounds):
+            side.step()
+            if number == 0:
+                side.seconds.clear()
+                side.parts.clear()
     ours, plain = both
-    ratios = [a / b for a, b in zip(ours.seconds, plain.seconds, strict=True)]
+    ratio = Spread.of([a / b for a, b in zip(ours.seconds, plain.seconds, strict=True)])
     rollouts = 2 * options.pairs * options.rollouts
     print(f"{what}; {options.pairs} pairs, {rollouts} rollouts of {options.tokens} tokens; {options.rounds} rounds;")
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}, {os.cpu_count()} cores")
+    print(describe_machine())
     print(f"{ours}\n{plain}")
-    print(f"GCPO takes {statistics.median(ratios):.2f} of GRPO's time ({min(ratios):.2f}-{max(ratios):.2f})\n")
+    print(f"GCPO takes {ratio:.2f} of GRPO's time\n")
     print(f"{'seconds, median':<18}{'GCPO':>8}{'GRPO':>8}{'ratio':>8}")
     figures = {}
     for name in (*PARTS, "backward", "rest"):
@@ -209,8 +207,8 @@ def main() -> None:
         print(f"{name:<18}{a:>8.3f}{b:>8.3f}{a / b if b else float('nan'):>8.2f}")
     if options.json:
         record = {"model": what, "settings": vars(options) | {"json": str(options.json)}, "parts": figures}
-        record |= {"gcpo": ours.seconds, "grpo": plain.seconds, "ratio": statistics.median(ratios)}
-        options.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        record |= {"gcpo": ours.seconds, "grpo": plain.seconds, "ratio": ratio.median}
+        write_json(options.json, record)
 
 
 if __name__ == "__main__":

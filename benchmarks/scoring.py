@@ -10,11 +10,8 @@ In float32 every contestant must write the same tokens, or this fails.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,10 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from parts.common import EMBEDDED, Spread, describe_machine, gemm_rate, make_parser, quieten
+
 if TYPE_CHECKING:
     from editr1.judges.base import ChatRequest
-
-EMBEDDED = Path(__file__).parents[1] / "src/editr1/models/sticker-verifier-small"
 
 Tokens = list[list[int]]
 
@@ -42,9 +39,9 @@ class Contestant:
     tokens: Tokens = field(default_factory=list)
 
     @property
-    def median(self) -> float:
-        """Median seconds for the whole group."""
-        return statistics.median(self.seconds)
+    def spread(self) -> Spread:
+        """Of the seconds for the whole group."""
+        return Spread.of(self.seconds)
 
 
 def load(name: str | None, dtype: str, device: str) -> tuple[Any, Any, str]:
@@ -173,27 +170,6 @@ def flops(model: Any, processor: Any, requests: list[ChatRequest], tokens: int, 
     return total
 
 
-def gemm_rate(dtype: str, device: str) -> float:
-    """The best rate of a large matrix multiplication here, in operations a second, by torch's or oneDNN's routine."""
-    import torch
-
-    from editr1.judges.fast.weights import Dense
-
-    size = 1536 if device == "cpu" else 8192
-    layer = torch.nn.Linear(size, size, bias=False, device=device, dtype=getattr(torch, dtype))
-    x = torch.randn(size, size, device=device, dtype=getattr(torch, dtype))
-    best = 0.0
-    with torch.inference_mode():
-        for dense in (Dense([layer], fuse=False), Dense([layer], fuse=True, pack_rows=size)):
-            for _ in range(8):
-                started = time.perf_counter()
-                dense(x)
-                if device != "cpu":
-                    torch.cuda.synchronize()
-                best = max(best, 2 * size**3 / (time.perf_counter() - started))
-    return best
-
-
 def run_rounds(field_: list[Contestant], repeats: int) -> None:
     """One warm-up each, then all in turn, so that a busy moment of the machine hits all alike."""
     for number in range(repeats + 1):
@@ -281,23 +257,6 @@ class Editscore:
         return ""
 
 
-def machine() -> str:
-    """Processor, cores and versions."""
-    import torch
-    import transformers
-
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        name = names[0] if names else name
-    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return (
-        f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads{gpu}; Python {platform.python_version()}, "
-        f"torch {torch.__version__}, transformers {transformers.__version__}"
-    )
-
-
 def print_table(field_: list[Contestant], work: dict[str, float], peak: float) -> None:
     """Medians, spread, ratios and the share of the measured multiplication rate."""
     from rich.console import Console
@@ -306,15 +265,16 @@ def print_table(field_: list[Contestant], work: dict[str, float], peak: float) -
     table = Table(title="seconds for the whole group")
     for column in ("", "median", "fastest", "slowest", "against the engine", "GFLOP/s", "share of measured rate"):
         table.add_column(column, justify="left" if not column else "right", no_wrap=True)
-    ours = field_[0].median
+    ours = field_[0].spread.median
     for c in field_:
-        rate = work.get(c.name, 0.0) / c.median
+        took = c.spread
+        rate = work.get(c.name, 0.0) / took.median
         table.add_row(
             c.name,
-            f"{c.median:.3f}",
-            f"{min(c.seconds):.3f}",
-            f"{max(c.seconds):.3f}",
-            f"{c.median / ours:.2f}x",
+            f"{took.median:.3f}",
+            f"{took.low:.3f}",
+            f"{took.high:.3f}",
+            f"{took.median / ours:.2f}x",
             f"{rate / 1e9:.0f}" if rate else "",
             f"{rate / peak:.0%}" if rate else "",
         )
@@ -323,7 +283,7 @@ def print_table(field_: list[Contestant], work: dict[str, float], peak: float) -
 
 def main() -> int:
     """Run the comparison; exit code 1 if float32 answers differ."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--model", help="path or hub id of a Qwen2.5-VL model; default: the embedded verifier")
     parser.add_argument("--group", type=int, default=24, help="candidates of the context (default 24)")
     parser.add_argument("--tokens", type=int, default=200, help="tokens written for each (default 200)")
@@ -339,11 +299,9 @@ def main() -> int:
     args = parser.parse_args()
 
     import torch
-    import transformers
 
     torch.set_num_threads(args.threads)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    quieten()
     model, processor, what = load(args.model, args.dtype, args.device)
     requests = make_requests(args.group, args.tokens, args.side)
     field_ = contestants(model, processor, requests, args.tokens)[: 2 if args.no_loop else 3]
@@ -354,7 +312,7 @@ def main() -> int:
         note = other.start(model, processor, requests, args.tokens) or "takes bfloat16 whatever it is given"
         if note.startswith("takes"):
             field_.append(Contestant("(c) editscore, a loop", other.run))
-    print(machine())
+    print(describe_machine())
     print(f"{what}; {args.group} candidates of one context, {args.tokens} tokens each, end tokens ignored")
     peak = gemm_rate(args.dtype, args.device)
     run_rounds(field_, args.repeats)

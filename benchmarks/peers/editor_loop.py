@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from editor_rl import Bench
+    from parts.editor_sides import Bench
     from PIL import Image
     from torch import Tensor
 

@@ -48,7 +48,7 @@ def test_no_group_is_flat_and_no_picture_without_a_value(benchmark: Any) -> None
             return [failed if sample.name.endswith("3") else RewardResult.of(0.5) for sample in samples]
 
     task = EditTask("t", "source.png", "remove the star")
-    reward = benchmark.EveryPictureTeaches(Judged())
+    reward = import_module("parts.editor_sides").EveryPictureTeaches(Judged())
     found = reward.score([EditSample(task, "edited.png", f"t@1.{n}") for n in range(4)])
     assert [result.value for result in found] == pytest.approx([0.5, 0.501, 0.502, 0.003])
     assert list(reward.values) == ["t@1.0", "t@1.1", "t@1.2", "t@1.3"]
