@@ -62,7 +62,7 @@ def test_filter(page: Path) -> None:
 
 @pytest.mark.parametrize("width", [390, 1440])
 def test_it_can_be_read(page: Path, width: int) -> None:
-    """Every figure has its mark, every curve its line, every step its row."""
+    """Every figure has its mark, every curve its line, every step its row; two rows lack a figure for one reason."""
     found = read_at(
         page,
         width,
@@ -81,6 +81,6 @@ def test_it_can_be_read(page: Path, width: int) -> None:
         "marks": 5 + 1 + 5 + 1 + 2 + 3,
         "lines": 2 * 2 + 2,
         "gcpo": "85.0 80.0 to 90.0 2 pairs without an answer82.2",
-        "reasons": 2,
+        "reasons": 1,
         "steps": len(plan()),
     }

@@ -93,9 +93,10 @@ def _used(given: Sequence[str]) -> dict[str, Path]:
 
 def _list(outcomes: Sequence[Outcome]) -> None:
     """A line for each step of the plan."""
+    width = max(len(outcome.step) for outcome in outcomes)
     for outcome in outcomes:
         took = f"{outcome.seconds:8.0f} s" if outcome.seconds else " " * 10
-        typer.echo(f"{outcome.state.value:8} {took}  {outcome.step:26} {outcome.title}")
+        typer.echo(f"{outcome.state.value:8} {took}  {outcome.step:{width}} {outcome.title}")
 
 
 def _say_what_would_be_run(place: Place, steps: Sequence[Step], outcomes: Sequence[Outcome]) -> None:

@@ -103,7 +103,7 @@ def test_what_fails_is_said_to_have_failed_and_the_rest_goes_on(place):
     assert failed.state is State.FAILED
     assert "ended with code 2: error: the sky fell (all of it is in" in failed.why
     assert found["accuracy/gcpo-small"].state is State.MISSING
-    assert found["accuracy/gcpo-small"].why.startswith("gcpo/small is failed: ")
+    assert found["accuracy/gcpo-small"].why.startswith("gcpo/small failed: ")
     assert found["accuracy/gcpo-large"].there
     again = FakeEditr1()
     run_plan(here, select(plan(), ()), run=again)

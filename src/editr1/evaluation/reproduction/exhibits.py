@@ -32,7 +32,7 @@ PICTURES = 4
 def reproduction(place: Place, outcomes: Sequence[Outcome]) -> Reproduction:
     """The exhibits that follow from the steps' results."""
     by_name = {outcome.step: outcome for outcome in outcomes}
-    exhibits = (
+    bare = (
         _accuracy(by_name),
         _benchmark(by_name),
         judge_effects(by_name),
@@ -43,7 +43,7 @@ def reproduction(place: Place, outcomes: Sequence[Outcome]) -> Reproduction:
         _dynamics(by_name, "editor", "RL of the editors", "Training rewards and evaluation rewards"),
     )
     machines = dict.fromkeys(filter(None, (_machine(outcome) for outcome in outcomes if outcome.there)))
-    exhibits = tuple(with_making(exhibit, place, by_name) for exhibit in exhibits)
+    exhibits = tuple(with_making(exhibit, place, by_name) for exhibit in bare)
     return Reproduction(exhibits, tuple(outcomes), tuple(machines), place.settings.from_checkpoints)
 
 

@@ -246,7 +246,8 @@ def _make(
     """
     for name in step.needs:
         if not outcomes[name].there:
-            raise MissingInput(f"{name} is {outcomes[name].state.value}: {outcomes[name].why}")
+            how = "failed" if outcomes[name].state is State.FAILED else "is missing"
+            raise MissingInput(f"{name} {how}: {outcomes[name].why}")
     command = None if step.command is None else step.command(place)
     needs = {name: outcomes[name].manifest["key"] for name in step.needs}
     key = _hash([step.name, command, needs, None if command else place.settings.seed])
