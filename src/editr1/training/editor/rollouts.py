@@ -113,8 +113,17 @@ def sample_group(
     batch_size: int,
 ) -> Group:
     """The pictures of one context: by themselves, so that they are the same whoever else is sampled in the run."""
-    arguments = {"noise_level": draw.noise_level, "window": draw.window, "kind": draw.kind, "batch_size": batch_size}
-    rollouts = list(sample(editor, [context] * len(seeds), seeds, steps, **arguments))  # type: ignore[arg-type]
+    drawn = sample(
+        editor,
+        [context] * len(seeds),
+        seeds,
+        steps,
+        noise_level=draw.noise_level,
+        window=draw.window,
+        kind=draw.kind,
+        batch_size=batch_size,
+    )
+    rollouts = list(drawn)
     images = tuple(image for rollout in rollouts for image in rollout.images)
     bare = tuple(replace(rollout, images=()) for rollout in rollouts)
     return Group(slot, task, bare, images, untouched_source(editor, context, task))

@@ -6,7 +6,7 @@ import json
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -157,7 +157,7 @@ def _as_shard(shard: Tensor, like: Tensor) -> Tensor:
         return shard
     from torch.distributed.tensor import DTensor
 
-    mesh, placements = like.device_mesh, like.placements  # type: ignore[attr-defined]
+    mesh, placements = cast(DTensor, like).device_mesh, cast(DTensor, like).placements
     return DTensor.from_local(shard, mesh, placements, run_check=False, shape=like.shape, stride=like.stride())
 
 
@@ -166,6 +166,6 @@ def _like(whole: Tensor, like: Tensor) -> Tensor:
     whole = whole.to(like.device, like.dtype)
     if not hasattr(like, "to_local"):
         return whole
-    from torch.distributed.tensor import distribute_tensor
+    from torch.distributed.tensor import DTensor, distribute_tensor
 
-    return distribute_tensor(whole, like.device_mesh, like.placements)  # type: ignore[attr-defined]
+    return distribute_tensor(whole, cast(DTensor, like).device_mesh, cast(DTensor, like).placements)

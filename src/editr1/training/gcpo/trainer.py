@@ -48,7 +48,7 @@ def read_score(text: str, principles: Sequence[Principle], truncated: bool) -> t
     return float(verdict.score or 0.0), verdict.reasoning
 
 
-class GCPOTrainer(GRPOTrainer):  # type: ignore[misc]
+class GCPOTrainer(GRPOTrainer):
     """GRPO whose groups come in pairs.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import gather_object
@@ -94,7 +94,7 @@ def pair_figures(verdicts: Sequence[tuple[EditVerdict, EditVerdict]]) -> dict[st
     return figures
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]
+class Watch(TrainerCallback):
     """Writes metrics, held-out figures and rollouts as training goes on.
 
     Args:
@@ -169,7 +169,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         folder = self._run.samples / "pictures"
         with VerdictFile(self._run.path / "verdicts.jsonl") as file:
             for number, (pair, both) in enumerate(zip(self._heldout.pairs, verdicts, strict=False)):
-                source = write_atomic(folder / f"{number}-source.png", bytes(pair.task.source))  # type: ignore[arg-type]
+                source = write_atomic(folder / f"{number}-source.png", cast(bytes, pair.task.source))
                 task = EditTask("", source, pair.task.instruction, pair.task.principles, pair.task.kind)
                 for name, edited, verdict in zip(("preferred", "other"), _halves(pair), both, strict=True):
                     picture = write_atomic(folder / f"{number}-{name}.png", bytes(edited))
@@ -177,7 +177,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
                     file.append(row, verdict)
 
 
-class Checkpoints(TrainerCallback):  # type: ignore[misc]
+class Checkpoints(TrainerCallback):
     """Moves what the trainer saved to where a run directory has it; `latest` is written last.
 
     Args:
@@ -199,7 +199,7 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]
         accelerator.wait_for_everyone()
 
 
-class SkipNonFinite(TrainerCallback):  # type: ignore[misc]
+class SkipNonFinite(TrainerCallback):
     """Skips steps whose gradient is not finite, counts them, and stops the run when there are too many in a row.
 
     Args:

@@ -139,7 +139,7 @@ class _Work:
     max_tokens: int
 
 
-class _Trainer(SFTTrainer):  # type: ignore[misc]
+class _Trainer(SFTTrainer):
     """TRL's trainer with our order of steps, checkpoints in the run directory, and judgements of held-out edits."""
 
     def __init__(self, work: _Work, arguments: SFTConfig) -> None:
@@ -253,7 +253,7 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
         """None for a checkpoint: the finished model gets ours."""
 
 
-class _Rows(TrainerCallback):  # type: ignore[misc]
+class _Rows(TrainerCallback):
     """Writes what is logged to the run directory, and stops a run whose loss is no number."""
 
     def __init__(self, work: _Work, log: MetricsLog | None, report: Report | None) -> None:

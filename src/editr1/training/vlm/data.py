@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -14,6 +16,8 @@ from editr1.judges.base import Message, Picture
 from editr1.stickers.examples import Example
 from editr1.stickers.models import IMAGE_TOKENS
 from editr1.training.uniform import rope_positions
+
+Pixels = npt.NDArray[np.uint8]
 
 IGNORED = -100
 CHUNK = 8
@@ -45,11 +49,11 @@ class Batch:
 class Encoder:
     """From an example to token ids, exactly as the processor encodes the same chat for generation."""
 
-    def __init__(self, tokenizer: object) -> None:
+    def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
-        self.image_id = tokenizer.convert_tokens_to_ids("<|image_pad|>")  # type: ignore[attr-defined]
-        self.end = tokenizer.convert_tokens_to_ids("<|im_end|>")  # type: ignore[attr-defined]
-        self.pad = tokenizer.convert_tokens_to_ids("<|endoftext|>")  # type: ignore[attr-defined]
+        self.image_id = tokenizer.convert_tokens_to_ids("<|image_pad|>")
+        self.end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+        self.pad = tokenizer.convert_tokens_to_ids("<|endoftext|>")
 
     def prompt_text(self, messages: Sequence[Message]) -> str:
         """The chat as text, pictures as their placeholders; the generation prompt at the end."""
@@ -62,14 +66,14 @@ class Encoder:
         ]
         return "".join(turns) + "<|im_start|>assistant\n"
 
-    def __call__(self, example: Example) -> tuple[list[int], list[int], list[np.ndarray]]:  # type: ignore[type-arg]
+    def __call__(self, example: Example) -> tuple[list[int], list[int], list[Pixels]]:
         """Prompt ids, answer ids with the end token, pictures."""
-        prompt = self.tokenizer(self.prompt_text(example.messages)).input_ids  # type: ignore[operator]
-        answer = self.tokenizer(example.answer).input_ids  # type: ignore[operator]
+        prompt = self.tokenizer(self.prompt_text(example.messages)).input_ids
+        answer = self.tokenizer(example.answer).input_ids
         pictures = [np.asarray(p.image) for m in example.messages for p in m.content if isinstance(p, Picture)]
         return prompt, [*answer, self.end], pictures
 
-    def collate(self, items: Sequence[tuple[list[int], list[int], list[np.ndarray]]]) -> Batch:  # type: ignore[type-arg]
+    def collate(self, items: Sequence[tuple[list[int], list[int], list[Pixels]]]) -> Batch:
         """Pad to the longest, rounded up to 16."""
         longest = max(len(p) + len(a) for p, a, _ in items)
         longest = -(-longest // 16) * 16
@@ -90,7 +94,7 @@ class ChunkedExamples(Dataset[list[Batch]]):
     """Item i is CHUNK batches of similar lengths, made from the examples i * CHUNK * batch_size and following."""
 
     def __init__(
-        self, make: Callable[[str, int], Example], split: str, batch_size: int, chunks: int, tokenizer: object
+        self, make: Callable[[str, int], Example], split: str, batch_size: int, chunks: int, tokenizer: Any
     ) -> None:
         self.make, self.split, self.batch_size, self.chunks = make, split, batch_size, chunks
         self.encoder = Encoder(tokenizer)
