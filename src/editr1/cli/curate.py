@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 def curate(
     recipe: Annotated[Path, typer.Argument(help="A TOML recipe, e.g. recipes/sticker/curate.toml.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Run directory (default: runs/<name>).", show_default=False)
-    ] = None,
+    out: options.OutOption = None,
     overrides: options.SetOption = None,
     engine: Annotated[str, typer.Option("--engine", help="process, or ray (extra `ray`).")] = "process",
     workers: Annotated[int, typer.Option("--workers", min=1, help="Workers of the engine ray.")] = 2,

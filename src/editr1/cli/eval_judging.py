@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from editr1.cli import options
+from editr1.cli import display, options
 from editr1.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -84,12 +84,7 @@ def make_scorer(kind: str, settings: ScoreConfig, *, both_orders: bool = True, q
 @contextmanager
 def bar(what: str, total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
     """A progress bar on stderr; yields what moves it on."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as progress:
+    with display.bars(shown=shown, transient=True) as progress:
         task = progress.add_task(what, total=total)
         yield lambda number: progress.advance(task, number)
 

@@ -78,6 +78,9 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", help="A TOML recipe; see recipes/*/score.toml.", show_default=False),
 ]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Run directory (default: runs/<name>).", show_default=False)
+]
 ShipOption = Annotated[bool, typer.Option("--ship", help="Copy the finished model into the package.")]
 SetOption = Annotated[
     list[str] | None,
@@ -88,8 +91,6 @@ SetOption = Annotated[
         show_default=False,
     ),
 ]
-
-
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no notices.")]
 
 

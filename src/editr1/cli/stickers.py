@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from editr1.cli import options
+from editr1.cli import display, options
 from editr1.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,26 +57,20 @@ def sample(
 @app.command()
 def train(
     recipe: Annotated[Path, typer.Argument(help="A TOML recipe, e.g. recipes/sticker/base-small.toml.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Run directory (default: runs/<name>).", show_default=False)
-    ] = None,
-    ship: Annotated[bool, typer.Option("--ship", help="Copy the finished model into the package.")] = False,
+    out: options.OutOption = None,
+    ship: options.ShipOption = False,
     overrides: options.SetOption = None,
 ) -> None:
     """Train an embedded model. Killed at any time, the same command goes on from the last checkpoint."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from editr1.config import load
     from editr1.training.vlm.recipe import VlmRecipe
 
     settings = load(VlmRecipe, recipe, overrides or ())
-    from editr1.training.finish import ship_model
     from editr1.training.vlm.finish import finish_model
     from editr1.training.vlm.loop import train_vlm
 
     folder = out or Path("runs") / settings.name
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
+    with display.bars() as progress:
         bar = progress.add_task(settings.name, total=settings.steps)
 
         def report(row: dict[str, float]) -> None:
@@ -85,30 +79,24 @@ def train(
 
         model = train_vlm(settings, folder, report)
     finish_model(model, settings, folder)
-    typer.echo(f"{model}: finished" + (f", copied to {ship_model(model, settings.name)}" if ship else ""))
+    display.say_finished(model, settings.name, ship=ship)
 
 
 @app.command()
 def train_editor(
     recipe: Annotated[Path, typer.Argument(help="A TOML recipe, e.g. recipes/sticker/editor-kontext-base.toml.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Run directory (default: runs/<name>).", show_default=False)
-    ] = None,
-    ship: Annotated[bool, typer.Option("--ship", help="Copy the finished model into the package.")] = False,
+    out: options.OutOption = None,
+    ship: options.ShipOption = False,
     overrides: options.SetOption = None,
 ) -> None:
     """Pretrain an embedded editor. Killed at any time, the same command goes on from where it was."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from editr1.config import load
     from editr1.training.pretrain.recipe import EditorRecipe
 
     settings = load(EditorRecipe, recipe, overrides or ())
-    from editr1.training.finish import ship_model
     from editr1.training.pretrain.run import pretrain_editor
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
+    with display.bars() as progress:
         bars: dict[str, Any] = {}
 
         def report(stage: str, done: int, total: int, figures: dict[str, float]) -> None:
@@ -119,7 +107,7 @@ def train_editor(
                 progress.console.print(f"step {done}: held-out tasks right {figures['held_out/right']:.1%}")
 
         model = pretrain_editor(settings, out or Path("runs") / settings.name, report)
-    typer.echo(f"{model}: finished" + (f", copied to {ship_model(model, settings.name)}" if ship else ""))
+    display.say_finished(model, settings.name, ship=ship)
 
 
 def _describe(stage: str, figures: dict[str, float]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from editr1.cli import options
+from editr1.cli import display, options
 
 if TYPE_CHECKING:
     from editr1.evaluation.metrics import PairResult
@@ -19,9 +20,7 @@ LETTERS = {"think": "T", "verify": "V", "think+verify": "T+V", "viescore": "vies
 
 def ablation(
     recipe: Annotated[Path, typer.Argument(help="A TOML recipe, e.g. recipes/sticker/ablation.toml.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Run directory (default: runs/<name>).", show_default=False)
-    ] = None,
+    out: options.OutOption = None,
     overrides: options.SetOption = None,
 ) -> None:
     """Fine-tune a verifier for each size and mode, let all judge the same held-out pairs, and write the table.
@@ -40,7 +39,7 @@ def ablation(
     pairs = load_ablation_pairs(settings.pairs, folder)
     rows: list[dict[str, Any]] = []
     results: dict[str, list[PairResult]] = {}
-    with _progress(len(cells)) as report:
+    with _cells_and_steps(len(cells)) as report:
         for cell in cells:
             model = train_cell(cell, folder, report)
             scores = score_cell(cell, model, pairs, folder, report)
@@ -153,27 +152,18 @@ def _percent(figure: dict[str, float] | None) -> str:
     return f"{100 * figure['value']:.1f} [{100 * figure['low']:.1f}, {100 * figure['high']:.1f}]"
 
 
-def _progress(cells: int) -> Any:
-    """A bar for the cells and one for the steps of the cell under way, on stderr."""
-    from contextlib import contextmanager
+@contextmanager
+def _cells_and_steps(cells: int) -> Iterator[Callable[[str, dict[str, Any]], None]]:
+    """A bar for the cells and one for the steps of the cell under way."""
+    with display.bars() as shown:
+        whole, part = shown.add_task("cells", total=cells), shown.add_task("", total=None)
 
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        def report(name: str, row: dict[str, Any]) -> None:
+            if "cell" in row:
+                shown.update(whole, completed=row["cell"])
+                return
+            text = f"{name}  pairs" if row.get("scoring") else name
+            text += f"  loss {row['loss']:.3f}" if "loss" in row else ""
+            shown.update(part, completed=row["step"], total=row["steps"], description=text)
 
-    @contextmanager
-    def bars() -> Any:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True)) as shown:
-            whole, part = shown.add_task("cells", total=cells), shown.add_task("", total=None)
-
-            def report(name: str, row: dict[str, Any]) -> None:
-                if "cell" in row:
-                    shown.update(whole, completed=row["cell"])
-                    return
-                text = f"{name}  pairs" if row.get("scoring") else name
-                text += f"  loss {row['loss']:.3f}" if "loss" in row else ""
-                shown.update(part, completed=row["step"], total=row["steps"], description=text)
-
-            yield report
-
-    return bars()
+        yield report

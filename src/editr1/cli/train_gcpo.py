@@ -8,16 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from editr1.cli import options
+from editr1.cli import display, options
 
 _SHOWN = ("reward", "win_ratio", "unscored", "pairs_without_advantage", "reasoning_tokens", "entropy", "heldout/strict")
 
 
 def gcpo(
     recipe: Annotated[Path, typer.Argument(help="A TOML recipe, e.g. recipes/sticker/gcpo.toml.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Run directory (default: runs/<name>).", show_default=False)
-    ] = None,
+    out: options.OutOption = None,
     ship: options.ShipOption = False,
     overrides: options.SetOption = None,
 ) -> None:
@@ -34,8 +32,8 @@ def gcpo(
     from editr1.training.gcpo.run import train_gcpo
 
     model = train_gcpo(settings, folder, _print_row)
-    if os.environ.get("RANK", "0") == "0":
-        _report(folder, settings.name)
+    if display.is_first():
+        display.write_verdicts_page(folder, f"Held-out pairs before and after: {settings.name}")
         typer.echo(f"{model}: finished; score with  editr1 score --model {model} ...")
         if ship:
             from editr1.training.finish import ship_model
@@ -56,11 +54,3 @@ def _need_trl() -> None:
 def _print_row(row: dict[str, Any]) -> None:
     shown = (f"{name.split('/')[-1]} {row[name]:.3f}" for name in _SHOWN if isinstance(row.get(name), float))
     typer.echo(f"step {row['step']:>5}  " + "  ".join(shown), err=True)
-
-
-def _report(folder: Path, name: str) -> None:
-    """A page of the verdicts on a few held-out pairs, before and after."""
-    if (folder / "verdicts.jsonl").is_file():
-        from editr1.reports import load_items, write_report
-
-        write_report(load_items(folder), folder / "report.html", title=f"Held-out pairs before and after: {name}")
