@@ -44,6 +44,8 @@ RUN = "import contextlib, editr1.cli.main as m\nwith contextlib.suppress(SystemE
         "import editr1.verifier",
         "import editr1.images",
         "import editr1.cli.batch, editr1.cli.show",
+        "import editr1.cli.train, editr1.cli.stickers",
+        *(f"import editr1.training.{stage}.recipe" for stage in ("sft", "gcpo", "pretrain", "vlm")),
         RUN.format(["--help"]),
         RUN.format(["score", "--help"]),
         RUN.format(["stickers", "--help"]),

@@ -9,9 +9,9 @@ from typing import Any
 from trl import GRPOConfig
 
 from editr1.judges.testing import tiny_qwen
+from editr1.training.gcpo import GCPOTrainer
 from editr1.training.gcpo.data import Halves, load_pairs
 from editr1.training.gcpo.stickers import write_sticker_preferences
-from editr1.training.gcpo.trainer import GCPOTrainer
 from editr1.verifier.template import load_template
 
 ROLLOUTS = 3
