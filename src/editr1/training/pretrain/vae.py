@@ -106,7 +106,7 @@ def one_step(trainee: Trainee, pixels: Tensor, recipe: EditorRecipe, step: int) 
         made = trainee.decode(mean + (0.5 * logvar).exp() * noise).float()
     kl = gaussian_kl(mean, logvar)
     loss = reconstruction_loss(made, pixels, recipe.vae.edge) + recipe.vae.kl * kl
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     return {"loss": loss.detach(), "kl": kl.detach()} | accuracy(made.detach(), pixels)
 
 
