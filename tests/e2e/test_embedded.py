@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from editr1 import Verifier
+from editr1.editors.sticker_pipeline import OPTIONS, make_sticker_kontext, save_pipeline
 from editr1.evaluation.stickers import evaluate_edits, evaluate_pairs, evaluate_probes
 from editr1.judges.names import MODELS_FOLDER
 from editr1.stickers.faults import EDITORS
@@ -102,7 +103,7 @@ def test_it_says_that_it_knows_stickers_only(tmp_path):
 
 
 def test_the_demo_writes_a_report(tmp_path):
-    done = editr1("demo", "--contexts", "3", "--seed", "1", cwd=tmp_path)
+    done = editr1("demo", "--contexts", "3", "--seed", "1", "--steps", "0", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "checks agree with the oracle" in done.stdout
     report = (tmp_path / "runs/demo/report.html").read_text()
@@ -112,6 +113,22 @@ def test_the_demo_writes_a_report(tmp_path):
     again = editr1("score", "runs/demo/edits.jsonl", "--out", "runs/demo/verdicts.jsonl", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert len((tmp_path / "runs/demo/verdicts.jsonl").read_text().splitlines()) == 9, "nothing is judged twice"
+
+
+@pytest.mark.slow
+def test_the_demo_goes_on_with_an_editor(tmp_path):
+    """A fresh editor knows nothing: what counts is that it learns a step, and that edits are shown before and after."""
+    folder = save_pipeline(make_sticker_kontext("small", ["make it blue"] * 50), tmp_path / "editor", OPTIONS)
+    done = editr1("demo", "--contexts", "1", "--seed", "1", "--steps", "1", "--editor", folder, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "runs/demo/editor-1"
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").open()]
+    assert [row["step"] for row in rows if "eval_watch/truth" in row] == [0, 1]
+    assert (run / "lora/pytorch_lora_weights.safetensors").is_file()
+    report = (run / "report.html").read_text()
+    assert "step 0" in report
+    assert "step 1" in report
+    assert "utility, by the oracle" in done.stdout
 
 
 @pytest.mark.parametrize("name", ["sticker-base-small", "sticker-base-large", "sticker-verifier-small"])

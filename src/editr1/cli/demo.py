@@ -1,4 +1,4 @@
-"""`editr1 demo`: fresh sticker edits, scored by the embedded verifier."""
+"""`editr1 demo`: fresh sticker edits, scored by the embedded verifier; then an editor learns from its scores."""
 
 from __future__ import annotations
 
@@ -24,8 +24,20 @@ def demo(
         typer.Option(help="Draw the same edits again; by default they are new each time.", show_default=False),
     ] = None,
     model: Annotated[str, typer.Option("--model", help="The verifier: a name or path.")] = "embedded",
+    editor: Annotated[
+        str, typer.Option("--editor", help="The editor that then learns from the verifier: a name or path.")
+    ] = "embedded",
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Iterations of its learning; 0 for none. A few minutes by default.", show_default=False
+        ),
+    ] = None,
 ) -> None:
-    """Draw fresh sticker edits, right and faulty, score them with the embedded verifier, and write a report."""
+    """Draw fresh sticker edits, right and faulty, score them with the embedded verifier, and write a report.
+
+    Then a small editor is trained with the verifier's scores as its reward, and shown before and after.
+    """
     from editr1.verifier import Verifier
 
     seed = int(time.time()) if seed is None else seed
@@ -38,6 +50,23 @@ def demo(
     _show(edits, verdicts)
     report = _write(out, edits, verdicts, seed=seed, model=model)
     typer.echo(f"\nscored in {seconds:.1f} s; report: {report}")
+    if steps != 0:
+        _learn(out / f"editor-{seed}", editor, model, steps, seed)
+
+
+def _learn(out: Path, editor: str, verifier: str, steps: int | None, seed: int) -> None:
+    """The second half, where there is an editor for it."""
+    from editr1.editors.names import resolve_editor
+    from editr1.errors import ModelError
+
+    try:
+        resolve_editor(editor)
+    except ModelError as exc:
+        typer.echo(f"\nno editor learns: {exc}")
+        return
+    from editr1.cli.demo_editor import improve
+
+    improve(out, editor=editor, verifier=verifier, steps=steps, seed=seed)
 
 
 def draw_edits(split: str, contexts: int) -> list[StickerEdit]:
