@@ -25,11 +25,6 @@ figures say nothing about photographs. In full: {links}.
 
 """
 
-TAIL = """
-Where it errs: most ties are two tens, one of them for an edit with a small fault that it overlooked, such as a shifted
-backdrop, noise, a new sticker or a changed tone; and now and then an unchanged picture passes for a right edit.
-"""
-
 ROWS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("edits with a verdict", ("edits", "parsed"), "99 %"),
     ("principle accuracy", ("edits", "accuracy"), "88 %"),
@@ -87,7 +82,7 @@ def page(files: list[Path]) -> str:
     text += "\nAccuracy by kind of edit:\n\n" + line("kind", *names) + line(*["---"] * (len(names) + 1))
     for kind in first["edits"]["by_kind"]:
         text += line(kind, *(interval(r["edits"]["by_kind"][kind]) for r in results))
-    return text + TAIL
+    return text
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ SHIPPED = {
 
 # Folder -> what makes its model.
 _COMMANDS = {
-    "sticker-verifier-small": "editr1 stickers train recipes/sticker/verifier-small.toml --ship",
+    "sticker-verifier-small": "editr1 train sft recipes/sticker/sft-small.toml --ship",
     "sticker-base-small": "editr1 stickers train recipes/sticker/base-small.toml --ship",
     "sticker-base-large": "editr1 stickers train recipes/sticker/base-large.toml --ship",
 }

@@ -29,7 +29,9 @@ def test_a_missing_model_says_how_to_make_it_and_what_is_there(tmp_path: Path, m
         names.resolve_model("sticker-base-large")
     (tmp_path / "sticker-base-small").mkdir()
     (tmp_path / "sticker-base-small/config.json").write_text("{}")
-    with pytest.raises(ModelError, match=r"verifier-small\.toml --ship  or .*, sticker-base-small is there"):
+    with pytest.raises(
+        ModelError, match=r"train sft recipes/sticker/sft-small\.toml --ship  or .*, sticker-base-small is there"
+    ):
         names.resolve_model("embedded")
     assert names.resolve_model("sticker-base-small") == str(tmp_path / "sticker-base-small")
 
