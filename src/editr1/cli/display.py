@@ -61,9 +61,10 @@ def steps(name: str) -> Iterator[Callable[[dict[str, Any]], None]]:
         yield report
 
 
-def write_verdicts_page(folder: Path, title: str) -> None:
-    """A page of the verdicts that a run directory holds, if it holds any."""
-    if (folder / "verdicts.jsonl").is_file():
-        from editr1.reports import load_items, write_report
+def write_verdicts_page(folder: Path, title: str) -> Path | None:
+    """A page of the verdicts that a run directory holds, if it holds any; its path."""
+    if not (folder / "verdicts.jsonl").is_file():
+        return None
+    from editr1.reports import load_items, write_report
 
-        write_report(load_items(folder), folder / "report.html", title=title)
+    return write_report(load_items(folder), folder / "report.html", title=title)
