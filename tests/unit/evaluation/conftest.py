@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from reproduction_fakes import write_recipes
 
 from editr1.evaluation.benchmarks import Benchmark, Loaded, PictureStore, load_pairs
 from editr1.evaluation.bootstrap import bootstrap
 from editr1.evaluation.pairwise import PairwiseScorer
 from editr1.evaluation.prompts import load_pair_prompt, load_rating_prompt
+from editr1.evaluation.reproduction.places import Place, ReproductionSettings
 from editr1.evaluation.reward_models import RewardModelResult, evaluate_reward_model
 from editr1.evaluation.runs import EvalRun
 from editr1.evaluation.scorers import RatingScorer
@@ -27,7 +29,7 @@ from editr1.stickers.tasks import sample_task
 PIXELS = 32
 FIGURES_ONLY = (
     *("test_benchmarks", "test_compare", "test_editor_benchmarks", "test_eval_cli", "test_layouts"),
-    *("test_generate", "test_sticker_benchmarks", "test_reproduction"),
+    *("test_generate", "test_sticker_benchmarks", "test_reproduction", "test_reproduction_exhibits"),
 )
 """Files of tests that say nothing about intervals."""
 
@@ -147,3 +149,15 @@ def _with_files(value: Any, folder: Path) -> Any:
     if isinstance(value, dict):
         return {k: _with_files(v, folder) for k, v in value.items()}
     return [_with_files(v, folder) for v in value] if isinstance(value, list) else value
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Nothing ships, all recipes are there."""
+    recipes = write_recipes(tmp_path / "recipes")
+
+    def make(**settings):
+        given = ReproductionSettings(recipes=recipes, **settings)
+        return Place(tmp_path / "out", given, shipped=tmp_path / "shipped", models=tmp_path / "models")
+
+    return make
