@@ -31,7 +31,7 @@ PLOTS = (
     ("weighted_advantage", "weighted advantage"),
     ("reasoning_tokens", "tokens of reasoning"),
     ("entropy", "entropy, nats a token"),
-    ("zero_advantage_pairs", "share of pairs without advantage"),
+    ("pairs_without_advantage", "share of pairs without advantage"),
 )
 ORACLE = {
     "edits": {"accuracy": "oracle: principles right", "balanced": "oracle: met and unmet principles weighted alike"},
