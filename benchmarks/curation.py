@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=16, help="requests at a time")
     parser.add_argument("--latency", type=float, default=1.0, help="seconds that every answer takes")
     parser.add_argument("--memory", type=int, default=10_000, help="quadruples of the larger run; 0 leaves it out")
-    parser.add_argument("--rounds", type=int, default=1, help="repetitions of the throughput")
+    parser.add_argument("--rounds", type=int, default=1, help="repetitions of the throughput; 0 leaves it out")
     parser.add_argument("--out", type=Path, help="write the figures here as JSON")
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()

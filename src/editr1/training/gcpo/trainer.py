@@ -95,6 +95,7 @@ class GCPOTrainer(GRPOTrainer):
         check_settings(args, halves, kwargs)
         self._read = read
         self._groups: Tensor | None = None
+        self._idle: Tensor | None = None
         self.last_rollouts: list[dict[str, Any]] = []
         self._reasoning_tokens: list[int] = []
         self._texts: list[str] = []
@@ -244,12 +245,22 @@ class GCPOTrainer(GRPOTrainer):
             for i in range(2 * self.num_generations)
         ]
 
-    # The training forward: what a group shares is encoded once.
+    # The training forward: what a group shares is encoded once, and groups that teach nothing are left out.
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        self._groups = inputs.get("group")
-        loss: Tensor = super()._compute_loss(model, inputs)
+        self._groups, self._idle = inputs.get("group"), self._without_gradient(inputs)
+        try:
+            loss: Tensor = super()._compute_loss(model, inputs)
+        finally:
+            self._idle = None
         return loss
+
+    def _without_gradient(self, inputs: dict[str, Any]) -> Tensor | None:
+        """Rows whose advantage is 0, where nothing but the advantage gives a row a gradient; None elsewhere."""
+        entropy_terms = getattr(self, "_entropy_bonus_enabled", False) or self.top_entropy_quantile < 1
+        if self.beta != 0 or entropy_terms or inputs.get("old_per_token_logps") is not None:
+            return None
+        return inputs["advantages"] == 0
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -271,15 +282,24 @@ class GCPOTrainer(GRPOTrainer):
                 model, input_ids, attention_mask, logits_to_keep, batch_size, **wanted, **fields
             )
             return found
+        idle = self._idle
+        if idle is not None:  # one group is always computed, so that there is a gradient, if of zeros
+            rows = [group for group in rows if not idle[group].all()] or rows[:1]
         at_once = max(1, (batch_size or len(input_ids)) // len(rows[0]))
         parts = [
             self._forward_shared(model, rows[i : i + at_once], input_ids, attention_mask, logits_to_keep, fields)
             for i in range(0, len(rows), at_once)
         ]
-        order = torch.argsort(torch.tensor(rows, device=input_ids.device).flatten())
-        entropies = [entropy for _, entropy in parts if entropy is not None]
-        logps = torch.cat([logp for logp, _ in parts])[order]
-        return logps, torch.cat(entropies)[order] if compute_entropy else None, None
+        computed = torch.tensor(rows, device=input_ids.device).flatten()
+        found_logps = torch.cat([logp for logp, _ in parts])
+        logps = found_logps.new_zeros(len(input_ids), found_logps.shape[1]).index_copy(0, computed, found_logps)
+        if not compute_entropy:
+            return logps, None, None
+        entropy = torch.cat([entropy for _, entropy in parts if entropy is not None])
+        said = attention_mask[computed, -logits_to_keep:].bool()
+        # TRL logs the mean over all rows: those left out count as the others on average.
+        entropies = entropy.new_full(logps.shape, float(entropy.detach()[said].mean())).index_copy(0, computed, entropy)
+        return logps, entropies, None
 
     def _forward_shared(
         self, model: Any, rows: list[list[int]], input_ids: Tensor, mask: Tensor, length: int, fields: dict[str, Any]

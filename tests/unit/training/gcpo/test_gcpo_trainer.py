@@ -122,6 +122,43 @@ def test_sharing_what_is_shared_changes_neither_loss_nor_gradient(trainer: GCPOT
         torch.testing.assert_close(shared[name], gradient, atol=1e-6, rtol=1e-4, msg=name)
 
 
+@pytest.mark.parametrize("taught", [(0, 3), ()])
+def test_groups_that_teach_nothing_are_left_out_and_change_nothing(
+    trainer: GCPOTrainer, batch: dict[str, Any], monkeypatch: pytest.MonkeyPatch, taught: tuple[int, ...]
+) -> None:
+    """Two of four groups, or none, have advantages: loss and gradient are those of computing all of them."""
+    trainer.current_gradient_accumulation_steps = 1
+    advantages = torch.zeros(4, ROLLOUTS)
+    for group in taught:
+        advantages[group] = torch.linspace(-1, 1, ROLLOUTS)
+    inputs = batch | {"advantages": advantages.flatten()}
+    assert "old_per_token_logps" not in inputs
+    computed: list[int] = []
+    forward = trainer._forward_shared
+
+    def counted(model: Any, rows: list[list[int]], *rest: Any) -> Any:
+        computed.append(len(rows))
+        return forward(model, rows, *rest)
+
+    def gradients() -> tuple[float, dict[str, torch.Tensor]]:
+        trainer.model.zero_grad()
+        loss = trainer._compute_loss(trainer.model, inputs)
+        loss.backward()
+        return loss.item(), {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
+
+    monkeypatch.setattr(trainer, "_forward_shared", counted)
+    loss, found = gradients()
+    monkeypatch.setattr(trainer, "_without_gradient", lambda inputs: None)
+    whole_loss, whole = gradients()
+    trainer.model.zero_grad()
+    assert computed == [len(taught) or 1, 4]
+    assert loss == pytest.approx(whole_loss, abs=1e-6)
+    assert found.keys() == whole.keys()
+    assert any(gradient.abs().max() > 1e-6 for gradient in whole.values()) == bool(taught)
+    for name, gradient in whole.items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-6, rtol=1e-4, msg=name)
+
+
 def test_rollouts_of_the_engine_are_on_policy(trainer: GCPOTrainer, batch: dict[str, Any]) -> None:
     """Rollouts of unlike prompts differ, those of a group do too, and none holds a picture's placeholder."""
     rows = [tuple(row) for row in batch["completion_ids"].tolist()]
