@@ -10,8 +10,6 @@ import typer
 
 from editr1.cli import display, options
 
-_SHOWN = ("reward", "win_ratio", "unscored", "pairs_without_advantage", "reasoning_tokens", "entropy", "heldout/strict")
-
 
 def gcpo(
     recipe: Annotated[Path, typer.Argument(help="A TOML recipe, e.g. recipes/sticker/gcpo.toml.")],
@@ -31,7 +29,13 @@ def gcpo(
     _need_trl()
     from editr1.training.gcpo.run import train_gcpo
 
-    model = train_gcpo(settings, folder, _print_row)
+    with display.steps(settings.name) as advance:
+
+        def report(row: dict[str, Any]) -> None:
+            advance({**row, "steps": settings.steps})
+            _say_measured(row)
+
+        model = train_gcpo(settings, folder, report)
     if display.is_first():
         display.write_verdicts_page(folder, f"Held-out pairs before and after: {settings.name}")
         typer.echo(f"{model}: finished; score with  editr1 score --model {model} ...")
@@ -51,6 +55,12 @@ def _need_trl() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL reports each start otherwise
 
 
-def _print_row(row: dict[str, Any]) -> None:
-    shown = (f"{name.split('/')[-1]} {row[name]:.3f}" for name in _SHOWN if isinstance(row.get(name), float))
-    typer.echo(f"step {row['step']:>5}  " + "  ".join(shown), err=True)
+def _say_measured(row: dict[str, Any]) -> None:
+    """A line for each measurement on held-out pairs."""
+    if "heldout/strict" in row and display.is_first():
+        strict, ties, failed = (row[f"heldout/{name}"] for name in ("strict", "ties", "failed"))
+        typer.echo(
+            f"step {row['step']}: of the held-out pairs, {100 * strict:.1f} % right, {100 * ties:.1f} % ties, "
+            f"{100 * failed:.1f} % without a score",
+            err=True,
+        )

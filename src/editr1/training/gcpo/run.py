@@ -13,6 +13,7 @@ from typing import Any
 
 import datasets
 import torch
+from transformers.utils.logging import disable_progress_bar
 from trl.trainer.grpo_config import GRPOConfig
 
 from editr1.errors import ConfigError, MissingExtraError, ModelError
@@ -45,6 +46,7 @@ def train_gcpo(recipe: GcpoRecipe, folder: Path, report: Report | None = None) -
         ConfigError, DataError, ModelError: if the recipe cannot be run.
     """
     datasets.disable_progress_bars()
+    disable_progress_bar()
     main = int(os.environ.get("RANK", "0")) == 0
     if main:
         run = RunDir.create(folder, recipe.model_dump(mode="json"), seeds={"all": recipe.seed}, resume=True)
