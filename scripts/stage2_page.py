@@ -2,8 +2,8 @@ r"""Write docs/results/stage2.md and its figure: GCPO from the fine-tuned verifi
 
 For each size, with PARENT the fine-tuned model and RUN the run of `editr1 train gcpo`:
 
-editr1 eval rm stickers --data test:2000:ann --model PARENT    --out runs/stage2/small/sft
-editr1 eval rm stickers --data test:2000:ann --model RUN/model --out runs/stage2/small/gcpo
+editr1 eval rm stickers --data test:2000:cy --model PARENT    --out runs/stage2/small/sft
+editr1 eval rm stickers --data test:2000:cy --model RUN/model --out runs/stage2/small/gcpo
 editr1 stickers evaluate --model PARENT    --out runs/stage2/small/sft.json
 editr1 stickers evaluate --model RUN/model --out runs/stage2/small/gcpo.json
 python scripts/stage2_page.py small=RUN=runs/stage2/small large=...

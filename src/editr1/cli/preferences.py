@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -72,12 +72,16 @@ def build(
     train: Annotated[int, typer.Option(min=1, help="Pairs to learn from.")] = 2000,
     heldout: Annotated[int, typer.Option(min=1, help="Pairs to measure on.")] = 400,
     split: Annotated[str, typer.Option(help="Name of the draw.")] = "gcpo",
+    people: Annotated[
+        Literal["plain", "exacting"],
+        typer.Option(help="Who compares: with the oracle's taste, or minding unasked changes more."),
+    ] = "plain",
 ) -> None:
     """Draw simulated pairs on stickers: edits of faulty editors, preferences of simulated humans, some "same"."""
     from editr1.training.gcpo.stickers import write_sticker_preferences
 
     sizes = {"train": (split, train), "heldout": (f"{split}-heldout", heldout)}
-    for found in write_sticker_preferences(out, sizes).values():
+    for found in write_sticker_preferences(out, sizes, people).values():
         _print(found)
 
 

@@ -205,19 +205,37 @@ class SimulatedHuman:
     Attributes:
         noise: standard deviation of what each edit seems worth, on the scale of 0 to 10.
         same_below: differences smaller than this are "same".
+        minds_changes, minds_flaws: weights of unasked changes and of technical flaws in what an edit is worth to this
+            human; 1 is the oracle's.
     """
 
     name: str
     noise: float = 0.8
     same_below: float = 0.5
+    minds_changes: float = 1.0
+    minds_flaws: float = 1.0
+
+    def worth(self, edit: StickerEdit) -> float:
+        """What an edit is worth to this human before noise, in [0, 10]."""
+        weights = {"minds_changes": self.minds_changes, "minds_flaws": self.minds_flaws}
+        return utility(edit.task, edit.scene, **weights)
 
     def prefers(self, first: StickerEdit, second: StickerEdit, seed: int = 0) -> int:
         """1 for the first, -1 for the second, 0 for "same"; both must be edits of one task."""
         rng = Random(f"sticker-human/{self.name}/{first.id}/{second.id}/{seed}")
-        gap = sum(
-            sign * (utility(e.task, e.scene) + rng.gauss(0, self.noise)) for sign, e in ((1, first), (-1, second))
-        )
+        gap = sum(sign * (self.worth(e) + rng.gauss(0, self.noise)) for sign, e in ((1, first), (-1, second)))
         return 0 if abs(gap) < self.same_below else (1 if gap > 0 else -1)
 
 
-HUMANS: dict[str, SimulatedHuman] = {h.name: h for h in (SimulatedHuman("ann"), SimulatedHuman("bo", 1.1, 0.7))}
+PEOPLE: dict[str, tuple[SimulatedHuman, ...]] = {
+    "plain": (SimulatedHuman("ann"), SimulatedHuman("bo", 1.1, 0.7)),
+    "exacting": (
+        SimulatedHuman("cy", same_below=0.9, minds_changes=2.5),
+        SimulatedHuman("dee", 1.1, 1.1, minds_changes=2.5),
+    ),
+}
+"""Groups of humans: "plain" ones have the oracle's taste; to "exacting" ones, changes that nobody asked for matter more
+than to the judges that wrote the traces, so that there is something to learn from them (decision 0006)."""
+
+HUMANS: dict[str, SimulatedHuman] = {human.name: human for group in PEOPLE.values() for human in group}
+"""All of them by name."""

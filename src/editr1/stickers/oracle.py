@@ -19,16 +19,18 @@ _LOST, _NEW, _MOVED, _ALTERED, _NUDGED = 2.5, 2.0, 1.8, 1.5, 0.5
 _BACKDROP, _CROP, _CAPTION, _FILTER = 3.0, 1.2, 2.0, 2.0
 
 
-def utility(task: StickerTask, seen: Scene) -> float:
+def utility(task: StickerTask, seen: Scene, *, minds_changes: float = 1.0, minds_flaws: float = 1.0) -> float:
     """How usable an edit is, in [0, 10]: 0 unusable, 5 partly, 8 nearly (section 3.2 of the paper).
 
     10 times the mean progress of the steps, less what was changed unasked (`damage`), less technical flaws
-    (`flaw_cost`). Nothing happened, or nothing that was asked for: 0.
+    (`flaw_cost`). Nothing happened, or nothing that was asked for: 0. With other weights than 1 it is the utility to
+    somebody who minds unasked changes, or flaws, more or less than the oracle does.
     """
     progress = task.progress(seen)
     if seen == task.before or not any(progress):
         return 0.0
-    worth = FOLLOWED * sum(progress) / len(progress) - damage(task, seen) - flaw_cost(seen)
+    worth = FOLLOWED * sum(progress) / len(progress)
+    worth -= minds_changes * damage(task, seen) + minds_flaws * flaw_cost(seen)
     return min(max(worth, 0.0), 10.0)
 
 

@@ -1,13 +1,14 @@
+from dataclasses import replace
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from editr1.stickers.annotators import HUMANS, JUDGES, STRICT, SimulatedHuman, SimulatedJudge, choose_trace
+from editr1.stickers.annotators import HUMANS, JUDGES, PEOPLE, STRICT, SimulatedHuman, SimulatedJudge, choose_trace
 from editr1.stickers.examples import sample_edit
 from editr1.stickers.faults import EDITORS, StickerEdit
-from editr1.stickers.oracle import utility
+from editr1.stickers.oracle import damage, utility
 from editr1.stickers.tasks import sample_task
 from editr1.verifier.parse import parse_verdict
 
@@ -91,3 +92,28 @@ def test_humans_prefer_the_better_mostly_and_say_same_when_alike():
         votes.append(HUMANS["ann"].prefers(EDITORS["careful"].edit(job, 1), EDITORS["rough"].edit(job, 2)))
     assert 0.05 < votes.count(0) / 300 < 0.30
     assert votes.count(1) > votes.count(-1) > 0
+
+
+def test_exacting_people_mind_what_nobody_asked_for():
+    """All of two steps with a bystander gone is worth 10 - 2.5 to the oracle, 10 - 2.5 * 2.5 = 3.75 to an exacting
+    human; half of the steps and no damage is worth 5 to both."""
+    job = next(
+        t
+        for t in (sample_task("exacting", i) for i in range(500))
+        if len(t.steps) == 2
+        and not {"backdrop", "style", "tone", "caption"} & t.touches
+        and any(s.kind not in t.touches for s in t.after.stickers)
+        and t.progress(t.steps[0].apply(t.before)) == [1.0, 0.0]
+        and damage(t, t.steps[0].apply(t.before)) == 0
+    )
+    bystander = next(s for s in job.after.stickers if s.kind not in job.touches)
+    rest = tuple(s for s in job.after.stickers if s is not bystander)
+    damaged = StickerEdit(job, replace(job.after, stickers=rest), (), "damaged")
+    half = StickerEdit(job, job.steps[0].apply(job.before), (), "half")
+    plain, exacting = SimulatedHuman("p", noise=0.0), SimulatedHuman("e", noise=0.0, minds_changes=2.5)
+    assert [human.worth(edit) for human in (plain, exacting) for edit in (damaged, half)] == [7.5, 5.0, 3.75, 5.0]
+    assert plain.prefers(damaged, half) == 1
+    assert exacting.prefers(damaged, half) == -1
+    assert {h.minds_changes for h in PEOPLE["plain"]} == {1.0}
+    assert all(h.minds_changes > 1 for h in PEOPLE["exacting"])
+    assert list(HUMANS) == [h.name for group in PEOPLE.values() for h in group]

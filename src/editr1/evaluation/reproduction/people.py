@@ -12,7 +12,7 @@ from editr1.evaluation.gsb import Mark, agreement, gsb, read_marks
 from editr1.evaluation.reproduction.places import MissingInput
 from editr1.evaluation.runs import read_rows
 from editr1.files import write_atomic
-from editr1.stickers.annotators import HUMANS, SimulatedHuman
+from editr1.stickers.annotators import PEOPLE, SimulatedHuman
 
 
 def simulated_study(old: Path, new: Path, marks: Path, seed: int = 0) -> dict[str, Any]:
@@ -42,12 +42,17 @@ def simulated_study(old: Path, new: Path, marks: Path, seed: int = 0) -> dict[st
             "choice": mark(human, first[key], second[key], key, seed).value,
         }
         for key in shared
-        for human in HUMANS.values()
+        for human in PEOPLE["plain"]
     ]
     write_atomic(marks, "".join(json.dumps(row) + "\n" for row in rows))
     read = read_marks(marks)
     found, agreed = gsb(read.by_context, seed), agreement(read.by_context)
-    return {"gsb": found.to_dict(), "agreement": agreed.to_dict(), "people": sorted(HUMANS), "contexts": len(shared)}
+    return {
+        "gsb": found.to_dict(),
+        "agreement": agreed.to_dict(),
+        "people": sorted(human.name for human in PEOPLE["plain"]),
+        "contexts": len(shared),
+    }
 
 
 def mark(human: SimulatedHuman, old: float, new: float, context: str, seed: int = 0) -> Mark:

@@ -47,12 +47,14 @@ class Stickers(Recipe):
     Attributes:
         train: pairs to learn from, those marked "same" included; `heldout`: to measure on.
         split, heldout_split: names of the draws. Their sources differ, so that no source is in both.
+        people: who compares: "plain" have the oracle's taste, "exacting" mind unasked changes more than it does.
     """
 
     train: PositiveInt = 2000
     heldout: PositiveInt = 400
     split: str = "gcpo"
     heldout_split: str = "gcpo-heldout"
+    people: Literal["plain", "exacting"] = "plain"
 
 
 class Lora(Recipe):
@@ -93,7 +95,7 @@ class GcpoRecipe(Recipe):
         engine: "fast" is the shared-prefix engine, for Qwen2.5-VL in this process; "generate" is TRL's own path;
             "auto" is fast where it can be; "vllm-server" and "vllm-colocate" are TRL's, with a check of every prompt.
         share_prefix: encode what the rollouts of a group have in common once in the training forward too.
-        lora: None trains all weights.
+        lora: None trains all weights, or with `train_vision` false all but those of the vision tower.
         weights: precision that weights are held in. None: float32 for all that is trained in full (updates of 1e-6 get
             lost in bfloat16), the checkpoint's own under LoRA on a GPU.
         precision: of the arithmetic; None is bfloat16 on GPUs, float32 on CPUs.
@@ -135,6 +137,7 @@ class GcpoRecipe(Recipe):
     engine: Literal["auto", "fast", "generate", "vllm-server", "vllm-colocate"] = "auto"
     share_prefix: bool = True
     lora: Lora | None = None
+    train_vision: bool = True
     weights: Literal["float32", "bfloat16"] | None = None
     precision: Literal["float32", "bfloat16"] | None = None
     gradient_checkpointing: bool = False
@@ -159,6 +162,8 @@ class GcpoRecipe(Recipe):
                 f"halves_per_pass is {self.halves_per_pass}: it must divide the {2 * self.pairs_per_step} halves of "
                 f"pairs_per_step = {self.pairs_per_step}"
             )
+        if self.lora is not None and not self.train_vision:
+            raise ValueError("train_vision goes with training in full: name the adapters' layers with lora.targets")
         serves = self.updates_per_rollout * self.iterations
         if self.save_every % serves:
             raise ValueError(

@@ -25,6 +25,7 @@ from editr1.training.gcpo.recipe import GcpoRecipe, Lora
 from editr1.training.gcpo.stickers import write_sticker_preferences
 from editr1.training.gcpo.trainer import GCPOTrainer
 from editr1.training.gcpo.watch import Checkpoints, HeldOut, SkipNonFinite, Watch
+from editr1.training.vision import freeze_vision
 from editr1.verifier.config import VerifierConfig, find_config
 from editr1.verifier.template import PromptTemplate, load_template
 
@@ -156,7 +157,7 @@ def _pairs_folder(recipe: GcpoRecipe, run: RunDir, *, main: bool) -> Path:
     if drawn.split == drawn.heldout_split:
         raise ConfigError(f"stickers.split and heldout_split are both {drawn.split!r}: name two draws")
     if main and not all((folder / f"manifest-{name}.json").is_file() for name in sizes):
-        write_sticker_preferences(folder, sizes)
+        write_sticker_preferences(folder, sizes, drawn.people)
     return folder
 
 
@@ -180,6 +181,8 @@ def _load(recipe: GcpoRecipe) -> tuple[Any, Any, torch.dtype]:
         processor = AutoProcessor.from_pretrained(path)
     except (OSError, ValueError, KeyError, ImportError) as exc:
         raise ModelError(f"the parent {recipe.parent!r} cannot be loaded: {' '.join(str(exc).split())[:240]}") from exc
+    if not recipe.train_vision:
+        freeze_vision(model)
     return model, processor, AutoConfig.from_pretrained(path).dtype or model.dtype
 
 

@@ -10,7 +10,7 @@ from random import Random
 from editr1.datasets.integrity import picture_bytes
 from editr1.datasets.preference_import import Imported, write_preferences
 from editr1.datasets.preferences import SIMULATED
-from editr1.stickers.annotators import HUMANS
+from editr1.stickers.annotators import PEOPLE
 from editr1.stickers.draw import draw
 from editr1.stickers.faults import EDITORS, StickerEdit
 from editr1.stickers.oracle import utility
@@ -18,16 +18,16 @@ from editr1.stickers.tasks import sample_task
 from editr1.types import EditTask, PreferencePair
 
 
-def sticker_pair(split: str, index: int) -> PreferencePair:
+def sticker_pair(split: str, index: int, people: str = "plain") -> PreferencePair:
     """Two different edits of one context, and what a simulated human says of them; a function of its arguments.
 
-    The edits are draws from the pool of faulty editors, the human is one of `HUMANS`: utility plus noise, and
-    "same" where the two seem alike.
+    The edits are draws from the pool of faulty editors, the human is one of the group `people` of `PEOPLE`: utility
+    plus noise, and "same" where the two seem alike.
     """
     task = sample_task(split, index)
     rng = Random(f"sticker-preference/{split}/{index}")
     first, second = _two_edits(split, index, rng)
-    human = rng.choice(list(HUMANS.values()))
+    human = rng.choice(PEOPLE[people])
     opinion = human.prefers(first, second)
     preferred, other = (second, first) if opinion < 0 else (first, second)
     return PreferencePair(
@@ -63,24 +63,27 @@ def _two_edits(split: str, index: int, rng: Random) -> tuple[StickerEdit, Sticke
     raise RuntimeError(f"no two edits of {task.id} differ")
 
 
-def sticker_pairs(split: str, number: int) -> Iterator[PreferencePair]:
+def sticker_pairs(split: str, number: int, people: str = "plain") -> Iterator[PreferencePair]:
     """The first so many pairs of a split."""
-    return (sticker_pair(split, index) for index in range(number))
+    return (sticker_pair(split, index, people) for index in range(number))
 
 
-def write_sticker_preferences(folder: Path, sizes: dict[str, tuple[str, int]]) -> dict[str, Imported]:
+def write_sticker_preferences(
+    folder: Path, sizes: dict[str, tuple[str, int]], people: str = "plain"
+) -> dict[str, Imported]:
     """Write simulated pairs as a folder of preferences.
 
     Args:
         folder: to write into.
         sizes: for "train" and "heldout", the name of the draw and how many pairs; sources of unlike draws differ.
+        people: who compares, a key of `PEOPLE`.
     """
     return {
         name: write_preferences(
-            partial(sticker_pairs, source, number),
+            partial(sticker_pairs, source, number, people),
             folder,
             split=name,
-            origin=f"simulated pairs on stickers, draw {source!r}",
+            origin=f"pairs on stickers, draw {source!r}, compared by simulated people, {people}",
         )
         for name, (source, number) in sizes.items()
     }

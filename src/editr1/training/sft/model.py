@@ -17,6 +17,7 @@ from editr1.files import write_atomic, write_json
 from editr1.judges.loading import load
 from editr1.judges.names import resolve_model
 from editr1.training.sft.recipe import LoraRecipe, SftRecipe
+from editr1.training.vision import freeze_vision, text_side
 from editr1.verifier.config import VerifierConfig
 from editr1.verifier.modes import mode_template
 from editr1.verifier.template import PromptTemplate
@@ -61,9 +62,7 @@ def load_start(recipe: SftRecipe, *, on_gpu: bool) -> Start:
     if recipe.max_pixels is not None:
         bound_pictures(loaded.processor, recipe.max_pixels)
     if recipe.lora is None and not recipe.vision_trains:
-        trained = {id(p) for module in _text_side(model) for p in module.parameters()}
-        for parameter in model.parameters():
-            parameter.requires_grad_(id(parameter) in trained)
+        freeze_vision(model)
     return Start(model, loaded.processor, loaded.fingerprint)
 
 
@@ -96,7 +95,7 @@ def lora_config(model: Any, recipe: LoraRecipe, *, vision: bool) -> Any:
     from peft import LoraConfig
 
     output = model.get_output_embeddings()
-    inside = {id(m) for module in _text_side(model) for m in module.modules()}
+    inside = {id(m) for module in text_side(model) for m in module.modules()}
     names = [
         name
         for name, module in model.named_modules()
@@ -107,11 +106,6 @@ def lora_config(model: Any, recipe: LoraRecipe, *, vision: bool) -> Any:
     if not names:
         raise ConfigError(f"no linear layer of the model is named by lora.targets = {', '.join(recipe.targets or ())}")
     return LoraConfig(r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout, target_modules=names)
-
-
-def _text_side(model: Any) -> list[nn.Module]:
-    """The text model and the output layer: all but the vision tower and what connects it."""
-    return [m for m in (model.get_decoder(), model.get_output_embeddings()) if m is not None]
 
 
 def write_model(

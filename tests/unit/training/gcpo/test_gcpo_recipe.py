@@ -32,6 +32,7 @@ def test_there_are_recipes() -> None:
         (["rollouts=1"], "greater than or equal to 2"),
         (["updates_per_rollout=4", "save_every=6"], "multiple of the 4 steps"),
         (["trl.learning_rate=1e-3"], "set learning_rate"),
+        (["lora.rank=8", "train_vision=false"], "lora.targets"),
         (["rollout=4"], "did you mean 'rollouts'"),
     ],
 )

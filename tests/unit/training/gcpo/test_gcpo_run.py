@@ -96,3 +96,13 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(
     train_gcpo(recipe, broken)  # once more: nothing is left to do
     assert (model / "model.safetensors").read_bytes() == before
     assert rows(broken) == rows(whole)
+
+
+def test_the_vision_tower_can_be_left_as_it_is(recipe: GcpoRecipe, tmp_path: Path) -> None:
+    short = recipe.model_copy(update={"train_vision": False, "steps": 2, "heldout_pairs": 0, "samples": 0})
+    learnt = load_file(train_gcpo(short, tmp_path / "run") / "model.safetensors")
+    parent = load_file(Path(recipe.parent) / "model.safetensors")
+    changed = {name for name in parent if not learnt[name].equal(parent[name])}
+    assert changed
+    assert not any("visual" in name for name in changed)
+    assert any("visual" in name for name in parent)
