@@ -35,11 +35,13 @@ class AblationPairs(Recipe):
         data: Parquet of preference pairs (see `editr1 preferences`). None draws simulated ones on stickers.
         draw: name of that draw; no training uses it.
         number: pairs drawn, those marked "same" among them; of `data`, all are taken.
+        people: who compares the drawn pairs, as in `editr1 preferences build`.
     """
 
     data: str | None = None
     draw: str = "ablation"
     number: PositiveInt = 1000
+    people: Literal["plain", "exacting"] = "plain"
 
 
 class AblationRecipe(Recipe):
@@ -173,7 +175,7 @@ def load_ablation_pairs(recipe: AblationPairs, folder: Path) -> list[PreferenceP
 
         path = folder / "pairs" / "heldout.parquet"
         if not path.is_file():
-            write_sticker_preferences(path.parent, {"heldout": (recipe.draw, recipe.number)})
+            write_sticker_preferences(path.parent, {"heldout": (recipe.draw, recipe.number)}, recipe.people)
     else:
         path = Path(recipe.data)
     rows = load_pairs(path)

@@ -138,7 +138,8 @@ def _gcpo(size: str) -> Step:
 
 def _draw_pairs(place: Place) -> list[str]:
     """The ablation draws its pairs as `preferences build` draws those to learn from."""
-    given = ["--split", "ablation", "--train", str(place.settings.pairs), "--heldout", "1"]
+    people = place.recipe_value("ablation.toml", "pairs", "people") or "plain"
+    given = ["--people", people, "--split", "ablation", "--train", str(place.settings.pairs), "--heldout", "1"]
     return ["preferences", "build", "--out", place.folder("pairs").as_posix(), *given]
 
 
