@@ -20,6 +20,11 @@ from statistics import fmean, stdev
 from typing import Any
 
 import torch
+from transformers import TrainerCallback
+
+from editr1.config import load
+from editr1.training.gcpo.recipe import GcpoRecipe
+from editr1.training.gcpo.run import train_gcpo
 
 PARTS = {"vision tower": ("visual",), "embeddings": ("embed", "lm_head"), "norms": ("norm",), "text layers": ("",)}
 
@@ -29,33 +34,24 @@ def part_of(name: str) -> str:
     return next(part for part, words in PARTS.items() if any(word in name for word in words))
 
 
-def gradients(recipe: Any) -> list[dict[str, torch.Tensor]]:
-    """The gradient of each step of a run without learning."""
-    from editr1.training.gcpo import run
+class Gradients(TrainerCallback):
+    """Keeps the gradient of each step, by part of the model."""
 
-    found: list[dict[str, torch.Tensor]] = []
+    def __init__(self) -> None:
+        self.batches: list[dict[str, torch.Tensor]] = []
 
-    class Keep(run.SkipNonFinite):
-        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            super().on_pre_optimizer_step(args, state, control, **kwargs)
-            parts: dict[str, list[torch.Tensor]] = {}
-            for name, weight in self.trainer.model.named_parameters():
-                if weight.grad is not None:
-                    parts.setdefault(part_of(name), []).append(weight.grad.detach().float().flatten().cpu())
-            found.append({part: torch.cat(some) for part, some in parts.items()})
-            print(f"batch {len(found)} of {recipe.steps}", file=sys.stderr)
-
-    setattr(run, "SkipNonFinite", Keep)  # noqa: B010 - a class in the place of a class
-    with tempfile.TemporaryDirectory() as folder:
-        run.train_gcpo(recipe, Path(folder))
-    return found
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        """As transformers' Trainer calls it."""
+        parts: dict[str, list[torch.Tensor]] = {}
+        for name, weight in model.named_parameters():
+            if weight.grad is not None:
+                parts.setdefault(part_of(name), []).append(weight.grad.detach().float().flatten().cpu())
+        self.batches.append({part: torch.cat(some) for part, some in parts.items()})
+        print(f"batch {len(self.batches)} of {state.max_steps}", file=sys.stderr)
 
 
 def main() -> None:
     """Print a table: part, weights, mean cosine with its standard error."""
-    from editr1.config import load
-    from editr1.training.gcpo.recipe import GcpoRecipe
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", type=Path, nargs="?", default=Path("recipes/sticker/gcpo.toml"))
     parser.add_argument("--pairs", type=int, default=32, help="in a batch")
@@ -66,7 +62,10 @@ def main() -> None:
     fixed += ["train_vision=true", "learning_rate=1e-12", "warmup=0", "heldout_pairs=0", "samples=0", "sample_every=0"]
     if "stickers" in tomllib.loads(args.recipe.read_text(encoding="utf-8")):
         fixed += [f"stickers.train={3 * args.pairs * args.batches}", "stickers.heldout=4"]
-    found = gradients(load(GcpoRecipe, args.recipe, [*args.overrides, *fixed]))
+    gradients = Gradients()
+    with tempfile.TemporaryDirectory() as folder:
+        train_gcpo(load(GcpoRecipe, args.recipe, [*args.overrides, *fixed]), Path(folder), callbacks=[gradients])
+    found = gradients.batches
     print(f"cosines between the gradients of {args.batches} batches of {args.pairs} pairs")
     for part in found[0]:
         vectors = [torch.nn.functional.normalize(batch[part], dim=0) for batch in found]

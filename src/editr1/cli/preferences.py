@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from editr1.cli import options
 from editr1.errors import ConfigError
+from editr1.stickers import People
 
 if TYPE_CHECKING:
     from editr1.config import ScoreConfig
@@ -73,8 +74,8 @@ def build(
     heldout: Annotated[int, typer.Option(min=1, help="Pairs to measure on.")] = 400,
     split: Annotated[str, typer.Option(help="Name of the draw.")] = "gcpo",
     people: Annotated[
-        Literal["plain", "exacting"],
-        typer.Option(help="Who compares: with the oracle's taste, or minding unasked changes more."),
+        People,
+        typer.Option(help="Who compares: with the oracle's taste, or minding unasked changes more and flaws less."),
     ] = "plain",
 ) -> None:
     """Draw simulated pairs on stickers: edits of faulty editors, preferences of simulated humans, some "same"."""

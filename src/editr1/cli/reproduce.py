@@ -42,7 +42,7 @@ def reproduce(
     ),
     pairs: Annotated[
         int, typer.Option("--pairs", min=1, help="Pairs that each verifier judges; half as many in the benchmark.")
-    ] = 1200,
+    ] = 1000,
     tasks: Annotated[int, typer.Option("--tasks", min=1, help="Tasks that each editor is given.")] = 330,
     seed: Annotated[int, typer.Option("--seed", help="Of bootstraps and of the simulated study.")] = 0,
 ) -> None:

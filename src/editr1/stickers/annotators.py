@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from random import Random
 
+from editr1.stickers import People
 from editr1.stickers.compare import reasoning
 from editr1.stickers.faults import StickerEdit
 from editr1.stickers.kinds import KINDS
@@ -227,15 +228,16 @@ class SimulatedHuman:
         return 0 if abs(gap) < self.same_below else (1 if gap > 0 else -1)
 
 
-PEOPLE: dict[str, tuple[SimulatedHuman, ...]] = {
+PEOPLE: dict[People, tuple[SimulatedHuman, ...]] = {
     "plain": (SimulatedHuman("ann"), SimulatedHuman("bo", 1.1, 0.7)),
     "exacting": (
-        SimulatedHuman("cy", same_below=0.9, minds_changes=2.5),
-        SimulatedHuman("dee", 1.1, 1.1, minds_changes=2.5),
+        SimulatedHuman("cy", same_below=0.9, minds_changes=3.0, minds_flaws=0.4),
+        SimulatedHuman("dee", 1.1, 1.1, minds_changes=3.0, minds_flaws=0.4),
     ),
 }
-"""Groups of humans: "plain" ones have the oracle's taste; to "exacting" ones, changes that nobody asked for matter more
-than to the judges that wrote the traces, so that there is something to learn from them (decision 0006)."""
+"""Groups of humans: "plain" ones have the oracle's taste; to "exacting" ones, unasked changes matter more,
+and noise, blur and frames less, than to the judges that wrote the traces: there is something to learn from them
+(decision 0006)."""
 
 HUMANS: dict[str, SimulatedHuman] = {human.name: human for group in PEOPLE.values() for human in group}
 """All of them by name."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,7 @@ from pydantic import Field, PositiveInt
 from editr1.config import Recipe, load
 from editr1.errors import ConfigError
 from editr1.files import write_json
+from editr1.stickers import People
 from editr1.training.sft.recipe import SftRecipe
 from editr1.types import PreferencePair
 
@@ -41,7 +43,7 @@ class AblationPairs(Recipe):
     data: str | None = None
     draw: str = "ablation"
     number: PositiveInt = 1000
-    people: Literal["plain", "exacting"] = "plain"
+    people: People = "plain"
 
 
 class AblationRecipe(Recipe):
@@ -118,7 +120,7 @@ def score_cell(
     """
     path = folder / cell.name / "scores.json"
     training = json.loads((model / "training.json").read_text(encoding="utf-8"))
-    key = {"pairs": len(pairs), "first": pairs[0].task.id, "last": pairs[-1].task.id, "data": training.get("data")}
+    key = {"pairs": _fingerprint(pairs), "data": training.get("data")}
     done: list[list[float | None]] = []
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -134,6 +136,17 @@ def score_cell(
             write_json(path, {"key": key, "scores": done})
             report(cell.name, {"step": len(done), "steps": len(pairs), "scoring": True})
     return [(first, second) for first, second in done]
+
+
+def _fingerprint(pairs: Sequence[PreferencePair]) -> str:
+    """Of what is judged, in order: contexts and halves."""
+    from editr1.datasets.integrity import picture_bytes
+
+    digest = sha256()
+    for pair in pairs:
+        for part in (pair.task.id.encode(), picture_bytes(pair.preferred), picture_bytes(pair.other)):
+            digest.update(sha256(part).digest())
+    return digest.hexdigest()
 
 
 class _Judge:
@@ -173,7 +186,7 @@ def load_ablation_pairs(recipe: AblationPairs, folder: Path) -> list[PreferenceP
     if recipe.data is None:
         from editr1.training.gcpo.stickers import write_sticker_preferences
 
-        path = folder / "pairs" / "heldout.parquet"
+        path = folder / "pairs" / f"{recipe.draw}-{recipe.number}-{recipe.people}" / "heldout.parquet"
         if not path.is_file():
             write_sticker_preferences(path.parent, {"heldout": (recipe.draw, recipe.number)}, recipe.people)
     else:

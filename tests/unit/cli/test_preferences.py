@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from PIL import Image
@@ -12,6 +13,8 @@ from typer.testing import CliRunner
 from editr1.cli.preferences import app
 from editr1.datasets.preferences import read_preferences
 from editr1.errors import ConfigError
+from editr1.stickers import People
+from editr1.stickers.annotators import PEOPLE
 
 
 def test_marks_are_imported_without_a_judge(tmp_path: Path) -> None:
@@ -43,3 +46,13 @@ def test_simulated_pairs_are_named_so_and_about_one_in_seven_is_the_same(tmp_pat
     assert 0.07 <= sum(pair.same for pair in train) / len(train) <= 0.25
     assert not {pair.task.source for pair in train} & {pair.task.source for pair in heldout}
     assert all(pair.task.principles for pair in train)
+
+
+@pytest.mark.parametrize("people", get_args(People))
+def test_simulated_pairs_are_compared_by_the_people_that_are_asked_for(tmp_path: Path, people: People) -> None:
+    options = ["--out", str(tmp_path), "--train", "12", "--heldout", "1", "--people", people]
+    done = CliRunner().invoke(app, ["build", *options], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    found = {pair.annotator for pair in read_preferences(tmp_path / "train.parquet")}
+    assert found == {f"simulated:{human.name}" for human in PEOPLE[people]}
+    assert people in json.loads((tmp_path / "manifest-train.json").read_text())["origin"]

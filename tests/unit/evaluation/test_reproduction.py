@@ -47,6 +47,15 @@ def test_from_scratch_everything_is_made_once(place):
     assert files(here.out) == before
 
 
+@pytest.mark.parametrize("people", ["plain", "exacting"])
+def test_the_pairs_are_compared_by_the_people_of_the_ablation(place, people):
+    here = place()
+    here.recipe("ablation.toml").write_text(f'[pairs]\npeople = "{people}"\n')
+    (step,) = [step for step in plan() if step.name == "pairs"]
+    command = step.command(here)
+    assert command[command.index("--people") + 1] == people
+
+
 def test_each_step_leaves_a_manifest(place):
     here = place()
     run_plan(here, select(plan(), ()), run=FakeEditr1())
@@ -58,7 +67,7 @@ def test_each_step_leaves_a_manifest(place):
     assert manifest["attempts"] == 1
     assert manifest["seconds"] >= 0
     assert {"revision", "machine", "packages"} <= manifest["environment"].keys()
-    assert manifest["settings"]["pairs"] == 1200
+    assert manifest["settings"]["pairs"] == 1000
     assert data["result"]["run"] == {"benchmark": "pairs"}
 
 

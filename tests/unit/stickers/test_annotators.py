@@ -1,10 +1,12 @@
 from dataclasses import replace
 from random import Random
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from editr1.stickers import People
 from editr1.stickers.annotators import HUMANS, JUDGES, PEOPLE, STRICT, SimulatedHuman, SimulatedJudge, choose_trace
 from editr1.stickers.examples import sample_edit
 from editr1.stickers.faults import EDITORS, StickerEdit
@@ -114,6 +116,7 @@ def test_exacting_people_mind_what_nobody_asked_for():
     assert [human.worth(edit) for human in (plain, exacting) for edit in (damaged, half)] == [7.5, 5.0, 3.75, 5.0]
     assert plain.prefers(damaged, half) == 1
     assert exacting.prefers(damaged, half) == -1
-    assert {h.minds_changes for h in PEOPLE["plain"]} == {1.0}
-    assert all(h.minds_changes > 1 for h in PEOPLE["exacting"])
+    assert {(h.minds_changes, h.minds_flaws) for h in PEOPLE["plain"]} == {(1.0, 1.0)}
+    assert all(h.minds_changes > 1 > h.minds_flaws for h in PEOPLE["exacting"])
+    assert set(PEOPLE) == set(get_args(People))
     assert list(HUMANS) == [h.name for group in PEOPLE.values() for h in group]

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from editr1.cli.train import app
 from editr1.errors import ConfigError
 from editr1.evaluation.metrics import accuracy
+from editr1.stickers.annotators import PEOPLE
 from editr1.training import ablation
 from editr1.training.ablation import AblationPairs, AblationRecipe, load_ablation_pairs, plan
 
@@ -58,6 +59,13 @@ def test_simulated_pairs_are_those_with_a_preference(tmp_path: Path) -> None:
     assert not any(p.same for p in pairs)
     again = load_ablation_pairs(AblationPairs(number=12), tmp_path)
     assert [p.task.id for p in again] == [p.task.id for p in pairs]
+
+
+def test_other_people_compare_other_pairs(tmp_path: Path) -> None:
+    """Pairs of one group, drawn into the same run, are not taken for those of the other."""
+    for people, names in PEOPLE.items():
+        pairs = load_ablation_pairs(AblationPairs(number=12, people=people), tmp_path)
+        assert {p.annotator for p in pairs} <= {f"simulated:{human.name}" for human in names}
 
 
 class Rater:
@@ -131,7 +139,7 @@ def test_scores_on_other_pairs_are_not_taken_for_these(recipe_file: Path, tmp_pa
     run(recipe_file, tmp_path / "run")
     path = tmp_path / "run/small-verify/scores.json"
     found = json.loads(path.read_text())
-    path.write_text(json.dumps(found | {"key": found["key"] | {"first": "another"}}))
+    path.write_text(json.dumps(found | {"key": found["key"] | {"pairs": "another"}}))
     with pytest.raises(ConfigError, match="other pairs"):
         run(recipe_file, tmp_path / "run")
 

@@ -61,7 +61,7 @@ class ReproductionSettings:
 
     from_checkpoints: bool = False
     recipes: Path = Path("recipes/sticker")
-    pairs: int = 1200
+    pairs: int = 1000
     tasks: int = 330
     seed: int = 0
     use: Mapping[str, Path] = field(default_factory=dict)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from editr1.config import Recipe
+from editr1.stickers import People
 
 OWNED = {
     "beta": "beta",
@@ -47,14 +48,15 @@ class Stickers(Recipe):
     Attributes:
         train: pairs to learn from, those marked "same" included; `heldout`: to measure on.
         split, heldout_split: names of the draws. Their sources differ, so that no source is in both.
-        people: who compares: "plain" have the oracle's taste, "exacting" mind unasked changes more than it does.
+        people: who compares: "plain" have the oracle's taste, "exacting" mind unasked changes
+            more and technical flaws less.
     """
 
     train: PositiveInt = 2000
     heldout: PositiveInt = 400
     split: str = "gcpo"
     heldout_split: str = "gcpo-heldout"
-    people: Literal["plain", "exacting"] = "plain"
+    people: People = "plain"
 
 
 class Lora(Recipe):
@@ -95,7 +97,8 @@ class GcpoRecipe(Recipe):
         engine: "fast" is the shared-prefix engine, for Qwen2.5-VL in this process; "generate" is TRL's own path;
             "auto" is fast where it can be; "vllm-server" and "vllm-colocate" are TRL's, with a check of every prompt.
         share_prefix: encode what the rollouts of a group have in common once in the training forward too.
-        lora: None trains all weights, or with `train_vision` false all but those of the vision tower.
+        lora: None trains all weights.
+        train_vision: False leaves the vision tower as it is; not with LoRA, whose `targets` say what is trained.
         weights: precision that weights are held in. None: float32 for all that is trained in full (updates of 1e-6 get
             lost in bfloat16), the checkpoint's own under LoRA on a GPU.
         precision: of the arithmetic; None is bfloat16 on GPUs, float32 on CPUs.

@@ -6,13 +6,14 @@ import difflib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Any
 
 import datasets
 import torch
+from transformers import TrainerCallback
 from transformers.utils.logging import disable_progress_bar
 from trl.trainer.grpo_config import GRPOConfig
 
@@ -32,13 +33,16 @@ from editr1.verifier.template import PromptTemplate, load_template
 Report = Callable[[dict[str, Any]], None]
 
 
-def train_gcpo(recipe: GcpoRecipe, folder: Path, report: Report | None = None) -> Path:
+def train_gcpo(
+    recipe: GcpoRecipe, folder: Path, report: Report | None = None, callbacks: Sequence[TrainerCallback] = ()
+) -> Path:
     """Train into a run directory; an interrupted run there is continued.
 
     Args:
         recipe: what to train, and how.
         folder: of the run: metrics.jsonl, samples/, checkpoints/, verdicts.jsonl and, in the end, model/.
         report: called with each row of metrics.
+        callbacks: further ones of transformers' Trainer; they are called before those of the run itself.
 
     Returns:
         the folder of the finished verifier; under LoRA, of its adapter.
@@ -72,7 +76,7 @@ def train_gcpo(recipe: GcpoRecipe, folder: Path, report: Report | None = None) -
             processing_class=processor,
             engine=recipe.engine if recipe.engine in ("fast", "generate") else "auto",
             share_prefix=recipe.share_prefix,
-            callbacks=helpers,
+            callbacks=[*callbacks, *helpers],
             peft_config=None if recipe.lora is None else _lora(recipe.lora),
         )
         _quieten(trainer)

@@ -10,6 +10,7 @@ from random import Random
 from editr1.datasets.integrity import picture_bytes
 from editr1.datasets.preference_import import Imported, write_preferences
 from editr1.datasets.preferences import SIMULATED
+from editr1.stickers import People
 from editr1.stickers.annotators import PEOPLE
 from editr1.stickers.draw import draw
 from editr1.stickers.faults import EDITORS, StickerEdit
@@ -18,7 +19,7 @@ from editr1.stickers.tasks import sample_task
 from editr1.types import EditTask, PreferencePair
 
 
-def sticker_pair(split: str, index: int, people: str = "plain") -> PreferencePair:
+def sticker_pair(split: str, index: int, people: People = "plain") -> PreferencePair:
     """Two different edits of one context, and what a simulated human says of them; a function of its arguments.
 
     The edits are draws from the pool of faulty editors, the human is one of the group `people` of `PEOPLE`: utility
@@ -63,13 +64,13 @@ def _two_edits(split: str, index: int, rng: Random) -> tuple[StickerEdit, Sticke
     raise RuntimeError(f"no two edits of {task.id} differ")
 
 
-def sticker_pairs(split: str, number: int, people: str = "plain") -> Iterator[PreferencePair]:
+def sticker_pairs(split: str, number: int, people: People = "plain") -> Iterator[PreferencePair]:
     """The first so many pairs of a split."""
     return (sticker_pair(split, index, people) for index in range(number))
 
 
 def write_sticker_preferences(
-    folder: Path, sizes: dict[str, tuple[str, int]], people: str = "plain"
+    folder: Path, sizes: dict[str, tuple[str, int]], people: People = "plain"
 ) -> dict[str, Imported]:
     """Write simulated pairs as a folder of preferences.
 

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from gcpo_helpers import by_hash
 from safetensors.torch import load_file
+from transformers import TrainerCallback
 
+from editr1.datasets.preferences import read_preferences
 from editr1.judges.testing import tiny_qwen
 from editr1.reports import load_items
 from editr1.training.gcpo.recipe import GcpoRecipe, Stickers
@@ -106,3 +108,23 @@ def test_the_vision_tower_can_be_left_as_it_is(recipe: GcpoRecipe, tmp_path: Pat
     assert changed
     assert not any("visual" in name for name in changed)
     assert any("visual" in name for name in parent)
+
+
+def test_the_recipe_says_who_compares_the_simulated_pairs(recipe: GcpoRecipe, tmp_path: Path) -> None:
+    """They are made when a run begins; one step is enough to look at them."""
+    drawn = Stickers(train=8, heldout=4, people="exacting")
+    train_gcpo(recipe.model_copy(update={"stickers": drawn, "steps": 1, "samples": 0}), tmp_path / "run")
+    found = {pair.annotator for pair in read_preferences(tmp_path / "run/pairs/train.parquet")}
+    assert found <= {"simulated:cy", "simulated:dee"}
+
+
+def test_callbacks_of_the_caller_see_each_gradient(recipe: GcpoRecipe, tmp_path: Path) -> None:
+    norms = []
+
+    class Look(TrainerCallback):
+        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+            norms.append(sum(float(w.grad.norm()) for w in model.parameters() if w.grad is not None))
+
+    train_gcpo(recipe.model_copy(update={"steps": 2}), tmp_path / "run", callbacks=[Look()])
+    assert len(norms) == 2
+    assert all(norm > 0 for norm in norms)
