@@ -64,7 +64,7 @@ def gather(args: argparse.Namespace) -> dict[str, Any]:
 def verifier(run: Path) -> dict[str, Any]:
     """A fine-tuning run: what it learnt from, how long it took, what was measured at its end."""
     training, environment = read(run / "model/training.json"), read(run / "environment.json")
-    kept = ("steps", "batch_size", "learning_rate", "optimizer", "schedule", "warmup", "seed", "modes")
+    kept = ("steps", "batch_size", "learning_rate", "optimizer", "schedule", "warmup", "seed", "modes", "compile")
     return {
         "name": training["recipe"]["name"],
         "model": training["recipe"]["model"],
@@ -75,6 +75,12 @@ def verifier(run: Path) -> dict[str, Any]:
         "seconds": seconds(run / "metrics.jsonl"),
         "cores": environment["machine"]["cores"],
     }
+
+
+def verifier_command(found: dict[str, Any]) -> str:
+    """What trains it, and puts it where shipped models are."""
+    compiled = " --set compile=true" if found["settings"]["compile"] else ""
+    return f"editr1 train sft recipes/sticker/sft-{found['name'].rpartition('-')[2]}.toml{compiled} --ship"
 
 
 def cell_name(row: dict[str, Any]) -> str:
@@ -110,7 +116,7 @@ def page(found: dict[str, Any], notes: str) -> str:
         "",
         "```bash",
         "editr1 curate recipes/sticker/curate.toml",
-        *(f"editr1 train sft recipes/sticker/sft-{v['name'].rpartition('-')[2]}.toml --ship" for v in verifiers),
+        *(verifier_command(v) for v in verifiers),
         *(["editr1 train ablation recipes/sticker/ablation.toml"] if "ablation" in found else []),
         "```",
         "",

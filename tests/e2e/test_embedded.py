@@ -131,7 +131,9 @@ def test_the_demo_goes_on_with_an_editor(tmp_path):
     assert "utility, by the oracle" in done.stdout
 
 
-@pytest.mark.parametrize("name", ["sticker-base-small", "sticker-base-large", "sticker-verifier-small"])
+@pytest.mark.parametrize(
+    "name", ["sticker-base-small", "sticker-base-large", "sticker-verifier-small", "sticker-verifier-large"]
+)
 def test_models_load_by_path_have_cards_and_are_small(name):
     from transformers import AutoModelForImageTextToText, AutoProcessor
 

@@ -13,6 +13,7 @@ MODELS_FOLDER = Path(__file__).parents[1] / "models"
 SHIPPED = {
     "embedded": "sticker-verifier-small",
     "sticker-verifier-small": "sticker-verifier-small",
+    "sticker-verifier-large": "sticker-verifier-large",
     "sticker-base-small": "sticker-base-small",
     "sticker-base-large": "sticker-base-large",
 }
@@ -20,6 +21,7 @@ SHIPPED = {
 # Folder -> what makes its model.
 _COMMANDS = {
     "sticker-verifier-small": "editr1 train sft recipes/sticker/sft-small.toml --ship",
+    "sticker-verifier-large": "editr1 train sft recipes/sticker/sft-large.toml --ship",
     "sticker-base-small": "editr1 stickers train recipes/sticker/base-small.toml --ship",
     "sticker-base-large": "editr1 stickers train recipes/sticker/base-large.toml --ship",
 }
