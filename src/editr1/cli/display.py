@@ -59,6 +59,8 @@ def steps(name: str) -> Iterator[Callable[[dict[str, Any]], None]]:
             progress.update(task, completed=row["step"], total=row["steps"], description=text)
 
         yield report
+        if progress.tasks[0].total is None:  # all was done before
+            progress.update(task, visible=False)
 
 
 def write_verdicts_page(folder: Path, title: str) -> Path | None:
