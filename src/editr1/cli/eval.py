@@ -138,6 +138,22 @@ def paired(
 
 
 @app.command()
+def headroom(
+    run: Annotated[Path, typer.Argument(help="Run directory of `editr1 eval rm` with the verifier as scorer.")],
+    dimension: Annotated[str | None, typer.Option("--dimension", help="Which, where a benchmark has several.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the folds and of the bootstrap.")] = 0,
+) -> None:
+    """How much could a verifier gain by weighing what it sees already as people do? Look before a long GCPO.
+
+    Weights for its own score and checks are fitted to its pairs, and measured on pairs that they were not fitted to.
+    """
+    from editr1.cli import eval_show
+    from editr1.evaluation.headroom import headroom as find
+
+    eval_show.show_headroom(find(run, dimension, seed))
+
+
+@app.command()
 def compare(
     runs: Annotated[
         list[Path], typer.Argument(help="Run directories of judges, or of editors; the first is the base.")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from editr1.evaluation.compare import Comparison
     from editr1.evaluation.editor_models import EditorResult
     from editr1.evaluation.gsb import Agreement, GsbResult, Marks
+    from editr1.evaluation.headroom import Headroom
     from editr1.evaluation.metrics import JudgesCompared
     from editr1.evaluation.reward_models import RewardModelResult
 
@@ -138,6 +139,21 @@ def show_compared(compared: JudgesCompared) -> None:
         f"only the first right: {compared.only_first}, only the second: {compared.only_second}; exact McNemar test "
         f"p = {compared.p_value:.3g}"
     )
+
+
+def show_headroom(found: Headroom) -> None:
+    """A verifier's scores beside fitted weights of the same verdicts."""
+    console = Console()
+    table = _table(f"{found.gain.items} pairs, a tie counts half", figures=["right order"])
+    table.add_row("by its scores", escape(str(found.by_score)))
+    table.add_row("by fitted weights of its scores and checks", escape(str(found.by_weights)))
+    e = found.gain
+    table.add_row("gain, points", escape(f"{100 * e.value:+.1f} [{100 * e.low:+.1f}, {100 * e.high:+.1f}]"))
+    console.print(table)
+    table = _table("\nweights, log-odds of being preferred for a standard deviation of each", figures=[""])
+    for name, weight in found.weights.items():
+        table.add_row(escape(name), f"{weight:+.2f}")
+    console.print(table)
 
 
 def show_comparison(comparison: Comparison) -> None:
