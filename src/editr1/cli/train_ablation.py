@@ -156,7 +156,7 @@ def _percent(figure: dict[str, float] | None) -> str:
 def _cells_and_steps(cells: int) -> Iterator[Callable[[str, dict[str, Any]], None]]:
     """A bar for the cells and one for the steps of the cell under way."""
     with display.bars() as shown:
-        whole, part = shown.add_task("cells", total=cells), shown.add_task("", total=None)
+        whole, part = shown.add_task("cells", total=cells), shown.add_task("", total=None, visible=False)
 
         def report(name: str, row: dict[str, Any]) -> None:
             if "cell" in row:
@@ -164,6 +164,6 @@ def _cells_and_steps(cells: int) -> Iterator[Callable[[str, dict[str, Any]], Non
                 return
             text = f"{name}  pairs" if row.get("scoring") else name
             text += f"  loss {row['loss']:.3f}" if "loss" in row else ""
-            shown.update(part, completed=row["step"], total=row["steps"], description=text)
+            shown.update(part, completed=row["step"], total=row["steps"], description=text, visible=True)
 
         yield report
