@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -43,6 +44,7 @@ def run_shard(workshop: Workshop, task: ShardTask) -> None:
     Raises:
         JudgeError, ModelError: if a judge or editor cannot work; what was finished is kept in the journals.
     """
+    started = time.monotonic()
     before = STAGES[STAGES.index(task.stage) - 1]
     records = shards.load_records(before, {stage: Path(path) for stage, path in task.files.items()})
     former = [Path(path) for path in task.former]
@@ -55,6 +57,7 @@ def run_shard(workshop: Workshop, task: ShardTask) -> None:
         "rejects": [reject.to_dict() for reject in done.result.rejects],
         "failures": dict(sorted(done.result.failures.items())),
         "spent": {name: spent.to_dict() for name, spent in sorted(done.spent.items())},
+        "seconds": round(time.monotonic() - started, 3),
     }
     rows = map(shards.to_row, done.result.records)
     shards.write_table(Path(task.out), shards.COLUMNS[task.stage], rows, meta)

@@ -21,6 +21,8 @@ class StageSummary:
         rejects: records that were not handed on, by kind; `reject_rows` has each with its reason.
         failures: failed parts of records that were handed on, by kind, e.g. traces without a verdict.
         spent: what each judge took.
+        seconds: that the shards took, former runs included; of workers side by side, added up. What a killed run spent
+            on a shard that it did not finish is not in it.
         wall_seconds: by the clock, of this run alone.
     """
 
@@ -31,6 +33,7 @@ class StageSummary:
     rejects: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
     spent: dict[str, Spent] = field(default_factory=dict)
+    seconds: float = 0.0
     wall_seconds: float = 0.0
     reject_rows: list[dict[str, str]] = field(default_factory=list)
 
@@ -38,6 +41,7 @@ class StageSummary:
     def of_select(cls, plan: Mapping[str, Any], shards: int) -> StageSummary:
         """From the plan of a selection."""
         summary = cls("select", shards, inputs=plan["looked_at"], outputs=len(plan["picks"]))
+        summary.seconds = plan.get("seconds", 0.0)
         summary._take(plan)
         return summary
 
@@ -57,6 +61,7 @@ class StageSummary:
             "rejects": dict(sorted(self.rejects.items())),
             "failures": dict(sorted(self.failures.items())),
             "judges": {name: spent.to_dict() for name, spent in sorted(self.spent.items())},
+            "seconds": round(self.seconds, 2),
             "wall_seconds_of_this_run": round(self.wall_seconds, 2),
         }
 
@@ -69,6 +74,7 @@ def summarize(stage: str, metas: Iterable[Mapping[str, Any]]) -> StageSummary:
         summary.inputs += meta["in"]
         summary.outputs += meta["out"]
         summary.failures.update(meta["failures"])
+        summary.seconds += meta.get("seconds", 0.0)  # files of former versions say nothing
         summary._take(meta)
     return summary
 

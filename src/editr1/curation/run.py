@@ -125,7 +125,7 @@ class Curation:
         return paths
 
     def _plan(self, fingerprint: str, file: Path) -> None:
-        recipe, spent = self.recipe.select, dict[str, Spent]()
+        recipe, spent, started = self.recipe.select, dict[str, Spent](), time.monotonic()
 
         def filter_batch(name: str, contexts: Any) -> StageResult[Any]:
             done = self.workshop.filter_batch(f"{fingerprint}/{name}", contexts)
@@ -149,6 +149,7 @@ class Curation:
             "picks": [asdict(pick) for pick in plan.picks],
             "rejects": [reject.to_dict() for reject in plan.rejects],
             "spent": {name: took.to_dict() for name, took in spent.items()},
+            "seconds": round(time.monotonic() - started, 3),
         }
         write_json(file, data)
 

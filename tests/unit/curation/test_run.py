@@ -112,6 +112,17 @@ def test_the_same_command_again_asks_nobody(uninterrupted) -> None:
     assert exported(uninterrupted["folder"]) == before
 
 
+def test_seconds_are_those_of_all_runs(uninterrupted) -> None:
+    """A run that has nothing left to do takes the seconds of its stages from their files."""
+    manifests = []
+    for _ in range(2):
+        result = Curation(uninterrupted["recipe"], uninterrupted["folder"], build=Calls(kill_after=0).build).run()
+        manifests.append(json.loads((uninterrupted["folder"] / "manifest.json").read_text()))
+    for stage in result.stages:
+        assert manifests[0][stage]["seconds"] == manifests[1][stage]["seconds"]
+        assert stage == "choose" or manifests[0][stage]["seconds"] > 0
+
+
 def test_killed_after_any_number_of_answers_it_goes_on(uninterrupted, tmp_path: Path) -> None:
     """Kill the run again and again, each time a few answers later, until it gets through."""
     total = sum(uninterrupted["calls"].counts.values())
