@@ -8,7 +8,7 @@ the score alone is what there is to learn without seeing anything new.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from editr1.errors import DataError
-from editr1.evaluation.bootstrap import Estimate, bootstrap
+from editr1.evaluation.bootstrap import Estimate
 from editr1.evaluation.judgements import Judgement, read_judgements
-from editr1.evaluation.metrics import Choice
+from editr1.evaluation.metrics import Choice, mean
 from editr1.evaluation.runs import read_rows
 from editr1.types import Category
 
@@ -109,9 +109,9 @@ def fit_headroom(preferred: Array, other: Array, seed: int = 0) -> Headroom:
         margins[fold == number] = differences[fold == number] @ weights
     by_score, by_weights = credit(differences[:, 0]), credit(margins)
     return Headroom(
-        by_score=_mean(by_score, seed),
-        by_weights=_mean(by_weights, seed),
-        gain=_mean(by_weights - by_score, seed),
+        by_score=mean(by_score.tolist(), seed),
+        by_weights=mean(by_weights.tolist(), seed),
+        gain=mean((by_weights - by_score).tolist(), seed),
         weights=dict(zip(NAMES, map(float, fit_weights(differences)), strict=False)),
     )
 
@@ -140,8 +140,3 @@ def credit(margins: Array) -> Array:
 
 def _whole(judgement: Judgement | None) -> TypeGuard[Judgement]:
     return judgement is not None and judgement.ok and judgement.score is not None and bool(judgement.checks)
-
-
-def _mean(values: Sequence[float] | Array, seed: int) -> Estimate:
-    counts = np.stack([np.asarray(values, float), np.ones(len(values))], axis=1)
-    return bootstrap(counts, lambda sums: np.asarray(sums[..., 0] / sums[..., 1]), seed=seed)
