@@ -21,6 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from curves import draw_curves
 from editr1.evaluation.reward_models import compare_runs
 from editr1.evaluation.runs import read_result
 
@@ -87,49 +88,6 @@ def whole(found: dict[str, Any]) -> dict[str, Any]:
 def estimate(value: Any) -> dict[str, float]:
     """With its 95 % interval."""
     return {"value": value.value, "low": value.low, "high": value.high}
-
-
-def smooth(points: Sequence[Sequence[float]], most: int = 50) -> list[tuple[float, float]]:
-    """At most so many points, each the mean of its neighbours."""
-    share = -(-len(points) // most) or 1
-    parts = [points[i : i + share] for i in range(0, len(points), share)]
-    return [(sum(p[0] for p in part) / len(part), sum(p[1] for p in part) / len(part)) for part in parts]
-
-
-def figure(sizes: Sequence[Mapping[str, Any]]) -> str:
-    """An SVG with one small plot a metric; sizes in two colours that differ in lightness too."""
-    colours, width, height, across = ("#1f6feb", "#d9730d"), 300, 150, 3
-    drawn = [(name, title) for name, title in PLOTS if any(s["curves"].get(name) for s in sizes)]
-    down = -(-len(drawn) // across)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {across * width} {down * height + 24}" '
-        f'font-family="sans-serif" font-size="11" fill="#24292f">',
-        f'<rect width="{across * width}" height="{down * height + 24}" fill="#fff"/>',
-    ]
-    for number, size in enumerate(sizes):
-        parts.append(f'<rect x="{12 + 80 * number}" y="6" width="12" height="12" fill="{colours[number]}"/>')
-        parts.append(f'<text x="{30 + 80 * number}" y="16">{size["size"]}</text>')
-    for number, (name, title) in enumerate(drawn):
-        curves = [smooth(s["curves"].get(name, [])) for s in sizes]
-        left, top = number % across * width + 44, number // across * height + 48
-        wide, tall = width - 60, height - 56
-        xs, ys = ([p[axis] for curve in curves for p in curve] for axis in (0, 1))
-        low, high = min(ys), max(ys)
-        room = 0.05 * (high - low) or 0.05
-        low, high, last = low - room, high + room, max(max(xs), 1)
-        parts.append(f'<text x="{left - 34}" y="{top - 8}" font-weight="bold">{title}</text>')
-        for value in (low, high):
-            y = top + tall * (high - value) / (high - low)
-            parts.append(f'<path d="M{left} {y:.1f}h{wide}" stroke="#d0d7de"/>')
-            parts.append(f'<text x="{left - 4}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>')
-        parts.append(f'<text x="{left + wide}" y="{top + tall + 14}" text-anchor="end">step {last:g}</text>')
-        for curve, colour in zip(curves, colours, strict=False):
-            path = "L".join(
-                f"{left + wide * x / last:.1f} {top + tall * (high - y) / (high - low):.1f}" for x, y in curve
-            )
-            if path:
-                parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
-    return "\n".join([*parts, "</svg>", ""])
 
 
 def line(*cells: object) -> str:
@@ -206,7 +164,8 @@ def main() -> None:
     sizes = read(kept)
     text = notes.read_text(encoding="utf-8") if notes.is_file() else ""
     (DOCS / "results/stage2.md").write_text(page(sizes, text), encoding="utf-8")
-    (DOCS / "images/gcpo-dynamics.svg").write_text(figure(sizes), encoding="utf-8")
+    plots = {title: {size["size"]: size["curves"].get(name, []) for size in sizes} for name, title in PLOTS}
+    (DOCS / "images/gcpo-dynamics.svg").write_text(draw_curves(plots), encoding="utf-8")
 
 
 if __name__ == "__main__":

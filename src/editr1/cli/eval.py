@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -90,7 +90,20 @@ app.command()(eval_editor.editor)
 
 @app.command()
 def gsb(
-    marks: Annotated[Path, typer.Argument(help="A CSV or JSONL file of {context, annotator, choice: good|same|bad}.")],
+    marks: Annotated[
+        Path,
+        typer.Argument(
+            help="A CSV or JSONL file of {context, annotator, choice: good|same|bad}; or, with NEW, the run directory "
+            "of the old editor.",
+        ),
+    ],
+    new: Annotated[
+        Path | None,
+        typer.Argument(help="Run directory of the new editor: the marks are its judge's.", show_default=False),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option("--margin", min=0, help="Of two runs: scores that differ by less are the same.")
+    ] = 0.0,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the figures as JSON.", show_default=False)
     ] = None,
@@ -98,25 +111,40 @@ def gsb(
 ) -> None:
     """Good / same / bad: is the new editor better than the old one to human eyes, and do the annotators agree?
 
-    Exit code 1 means that some marks do not count, 2 that none does.
+    Of two runs of `editr1 eval editor`, the judge marks by its scores. Exit code 1 means that some marks do not count,
+    2 that none does.
     """
     from editr1.cli import eval_show
-    from editr1.evaluation.gsb import agreement, read_marks
+    from editr1.evaluation.gsb import agreement, marks_of_runs, read_marks
     from editr1.evaluation.gsb import gsb as compute
+    from editr1.evaluation.manifests import compare_manifests
+    from editr1.evaluation.runs import read_result
     from editr1.files import write_json
 
-    read = read_marks(marks)
+    if new is None and margin:
+        raise ConfigError("--margin is for two runs; marks in a file are good, same or bad already")
+    if new is None:
+        read = read_marks(marks)
+        given: dict[str, Any] = {"marks": str(marks)}
+    else:
+        manifests = [read_result(run)["manifest"] for run in (marks, new)]
+        for warning in compare_manifests(manifests, ("the old run", "the new one"), "editors")[1]:
+            typer.echo(f"warning: {warning}", err=True)
+        read = marks_of_runs(marks, new, margin)
+        given = {"old": str(marks), "new": str(new), "margin": margin}
     result, agreed = compute(read.by_context, seed), agreement(read.by_context)
     eval_show.show_gsb(read, result, agreed)
     if out is not None:
-        data = {"marks": str(marks), "seed": seed, "gsb": result.to_dict(), "agreement": agreed.to_dict()}
+        data = given | {"seed": seed, "gsb": result.to_dict(), "agreement": agreed.to_dict()}
         left_out = {
             "bad_rows": [str(b) for b in read.bad_rows],
             "contradictions": [str(c) for c in read.contradictions],
             "repeated": read.repeated,
+            "unanswered": read.unanswered,
+            "unmatched": read.unmatched,
         }
         write_json(out, data | left_out)
-    raise typer.Exit(1 if read.bad_rows or read.contradictions else 0)
+    raise typer.Exit(1 if read.bad_rows or read.contradictions or read.unanswered else 0)
 
 
 @app.command()

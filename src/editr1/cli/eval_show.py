@@ -91,7 +91,7 @@ def show_editor(benchmark: EditorBenchmark, result: EditorResult) -> None:
         for figure in found.macro:
             table.add_column(figure, justify="right")
         for category, row in found.categories.items():
-            table.add_row(escape(category), *(_points(e) for e in row.values()))
+            table.add_row(escape(category), *(_points(row[name]) if name in row else "" for name in found.macro))
         table.add_row("[bold]mean of categories", *(f"[bold]{_points(e)}" for e in found.macro.values()))
         console.print(table)
         if len(found.categories) < benchmark.categories:
@@ -113,6 +113,8 @@ def show_gsb(marks: Marks, result: GsbResult, agreed: Agreement) -> None:
         errors.print(f"warning: {line}; it does not count", markup=False)
     if marks.repeated:
         errors.print(f"note: {marks.repeated} marks were there twice, and count once", markup=False)
+    if marks.unmatched or marks.unanswered:
+        errors.print(f"warning: {marks.unmatched} tasks are in one run only, {marks.unanswered} lack a score")
     gsb = result.gsb
     console.print(f"good {result.good}, same {result.same}, bad {result.bad}, on {gsb.items} contexts")
     console.print(f"GSB {100 * gsb.value:+.1f} [{100 * gsb.low:+.1f}, {100 * gsb.high:+.1f}]", markup=False)
@@ -120,6 +122,8 @@ def show_gsb(marks: Marks, result: GsbResult, agreed: Agreement) -> None:
         f"{result.better} contexts with more good than bad marks, {result.worse} with fewer: exact sign test "
         f"p = {result.p_value:.3g}"
     )
+    if not agreed.shared:
+        return
     for (one, two), (kappa, items) in agreed.kappa.items():
         console.print(f"Cohen's kappa, {one} and {two}: {_plain(kappa)} on {items} contexts", markup=False)
     console.print(

@@ -2,7 +2,8 @@
 
 A mark says whether the new editor's picture is better than the old one's ("good"), as good ("same") or worse ("bad").
 GSB = (G - B) / (G + S + B), as in the paper's user study. The file is CSV with a header, or JSONL, with the keys
-`context`, `annotator` and `choice`; other columns are left alone.
+`context`, `annotator` and `choice`; other columns are left alone. A judge marks likewise, by its scores of two editors'
+pictures of the same tasks: "same" where they differ by less than a margin.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from typing import Any
 import numpy as np
 
 from editr1.datasets import BadRow
-from editr1.errors import DataError
+from editr1.errors import ConfigError, DataError
 from editr1.evaluation.agreement import kappas, krippendorff_alpha
 from editr1.evaluation.bootstrap import Array, Estimate, bootstrap
 from editr1.evaluation.metrics import sign_test
+from editr1.evaluation.paired import editor_key
+from editr1.evaluation.runs import read_rows
 
 
 class Mark(StrEnum):
@@ -37,6 +40,9 @@ class Mark(StrEnum):
 
 _RANK = {Mark.BAD: 0, Mark.SAME: 1, Mark.GOOD: 2}
 _KEYS = ("context", "annotator", "choice")
+
+JUDGE = "judge"
+"""The annotator of marks that follow from a judge's scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +66,15 @@ class Marks:
         bad_rows: rows that could not be read.
         repeated: rows that said again what the same annotator had said of the same context.
         contradictions: annotators who changed their mind.
+        unanswered, unmatched: of a judge's marks, tasks that lack a score, and tasks that only one run has.
     """
 
     by_context: dict[str, dict[str, Mark]]
     bad_rows: tuple[BadRow, ...] = ()
     repeated: int = 0
     contradictions: tuple[Contradiction, ...] = ()
+    unanswered: int = 0
+    unmatched: int = 0
 
 
 def read_marks(path: str | Path) -> Marks:
@@ -101,6 +110,36 @@ def read_marks(path: str | Path) -> Marks:
         why = f", the first row: {bad[0]}" if bad else ""
         raise DataError(f"{path} holds no mark that counts{why}: rows need {', '.join(_KEYS)}")
     return Marks(dict(by_context), tuple(bad), repeated, tuple(contradictions))
+
+
+def marks_of_runs(old: str | Path, new: str | Path, margin: float) -> Marks:
+    """A judge's marks: its scores of the new editor's picture of each task against those of the old one's.
+
+    Args:
+        old: a finished run of `editr1 eval editor`.
+        new: another, of the same benchmark and judge.
+        margin: pictures whose scores differ by less are the same; with 0, only those whose scores are equal.
+
+    Raises:
+        ConfigError: if the margin is below 0.
+        DataError: if a run is not finished, or no task has a score in both.
+    """
+    if not margin >= 0:
+        raise ConfigError(f"the margin must be at least 0, got {margin}")
+    before, after = (_rows_of_editor(run) for run in (old, new))
+    shared = [key for key in before if key in after]
+    by_context, unanswered = {}, 0
+    for key in shared:
+        scores = [of[key]["scores"].get("score") for of in (before, after)]
+        if None in scores:
+            unanswered += 1
+            continue
+        gap = scores[1] - scores[0]
+        same = gap == 0 or abs(gap) < margin
+        by_context[before[key]["key"]] = {JUDGE: Mark.SAME if same else Mark.GOOD if gap > 0 else Mark.BAD}
+    if not by_context:
+        raise DataError(f"{old} and {new} share no task whose pictures have a score in both")
+    return Marks(by_context, unanswered=unanswered, unmatched=len(before) + len(after) - 2 * len(shared))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +223,13 @@ def agreement(marks: Mapping[str, Mapping[str, Mark]]) -> Agreement:
         krippendorff_alpha(units, "ordinal"),
         sum(len(u) > 1 for u in units),
     )
+
+
+def _rows_of_editor(run: str | Path) -> dict[str, dict[str, Any]]:
+    rows = read_rows(run)
+    if not all("key" in row and isinstance(row.get("scores"), Mapping) for row in rows):
+        raise DataError(f"{run} is no run of `editr1 eval editor`: GSB of two runs compares two editors")
+    return {editor_key(row): row for row in rows}
 
 
 def _or_none(value: float) -> float | None:

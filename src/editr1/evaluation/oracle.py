@@ -12,11 +12,14 @@ from editr1.errors import Editr1Error
 from editr1.evaluation.judgements import Edit, Judgement, OnJudgement
 from editr1.images import load_image
 from editr1.rewards.oracle import sticker_task
+from editr1.rewards.pixels import TOLERANCE, largest_change, levels, unchanged
 from editr1.rewards.sticker_pixels import pixel_utility, step_progress, unasked_cost
+from editr1.stickers.draw import draw
 from editr1.stickers.kinds import SIDE
+from editr1.stickers.oracle import must_stay
 from editr1.types import VerdictStatus
 
-VERSION = "pixels-1"
+VERSION = "pixels-2"
 """Changes when the same picture may be judged otherwise."""
 
 
@@ -24,8 +27,9 @@ class OracleScorer:
     """Reads utility, and what it is made of, off the pixels of sticker edits.
 
     Parts, from 0 to 10: "followed" is 10 times the mean progress of the steps; "kept" is 10 less the cost of what
-    changed unasked and of noise, blur, frames and garish colours. The score is the utility, which is 0 where nothing
-    was followed.
+    changed unasked and of noise, blur, frames and garish colours; "stayed" is 10 times the share of the pixels that had
+    to stay which did, within the reward's own tolerance, and is left out where none had to; "unchanged" is 10 if the
+    edit is none at all. The score is the utility, which is 0 where nothing was followed.
 
     Args:
         tasks: id of an edit -> id of its sticker task.
@@ -65,9 +69,13 @@ class OracleScorer:
         picture = load_image(edit.edited)
         if picture.size != (SIDE, SIDE):
             picture = picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-        levels = np.asarray(picture, np.float32)
+        source, seen = draw(task.before), levels(picture)
         parts = {
-            "followed": 10 * float(np.mean(step_progress(task, levels))),
-            "kept": float(np.clip(10 - unasked_cost(task, levels), 0, 10)),
+            "followed": 10 * float(np.mean(step_progress(task, seen))),
+            "kept": float(np.clip(10 - unasked_cost(task, seen), 0, 10)),
+            "unchanged": 10.0 * unchanged(source, picture),
         }
+        stays = must_stay(task)
+        if stays.any():
+            parts["stayed"] = 10 * float((largest_change(source, picture)[stays] <= TOLERANCE).mean())
         return Judgement(edit.id, VerdictStatus.OK, score=pixel_utility(task, picture), parts=parts)

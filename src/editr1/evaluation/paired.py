@@ -75,7 +75,8 @@ def pair_judges(first: Rows, second: Rows, number: int, seed: int = 0) -> Paired
 def pair_editors(first: Rows, second: Rows, number: int, seed: int = 0) -> Paired:
     """Two editors on the tasks of one subset.
 
-    Differences are means over categories, like the benchmarks' figures; the last figure is the main one.
+    Differences are means over categories, like the benchmarks' figures, each over the tasks that have the figure; a
+    figure that the two runs have on different tasks is left out. The last one is the main one, and all tasks have it.
     """
     ours, theirs = ({editor_key(row): row for row in rows} for rows in (first, second))
     shared = [key for key in ours if key in theirs]
@@ -83,19 +84,21 @@ def pair_editors(first: Rows, second: Rows, number: int, seed: int = 0) -> Paire
     found = _counted(number, len(ours) + len(theirs), len(shared), len(answered))
     if not answered:
         return found
-    figures = [
-        name
-        for name in ours[answered[0]]["scores"]
-        if all(name in of[key]["scores"] for of in (ours, theirs) for key in answered)
-    ]
-    gains = {name: [theirs[k]["scores"][name] - ours[k]["scores"][name] for k in answered] for name in figures}
-    kinds = [ours[key]["category"] for key in answered]
-    main = gains[figures[-1]] if figures else []
+    gains: dict[str, dict[str, float]] = {}  # figure -> key -> difference
+    for name in dict.fromkeys(name for key in answered for name in ours[key]["scores"]):
+        having = [[key for key in answered if name in of[key]["scores"]] for of in (ours, theirs)]
+        if having[0] == having[1]:
+            gains[name] = {k: theirs[k]["scores"][name] - ours[k]["scores"][name] for k in having[0]}
+    whole = [name for name in gains if len(gains[name]) == len(answered)]
+    if whole:
+        gains[whole[-1]] = gains.pop(whole[-1])  # the main one stands last
+    kinds = {key: ours[key]["category"] for key in answered}
+    main = list(gains[whole[-1]].values()) if whole else []
     better, worse = sum(gain > 0 for gain in main), sum(gain < 0 for gain in main)
     return replace(
         found,
-        differences={name: macro_mean(values, kinds, seed) for name, values in gains.items()},
-        categories=_by_category(main, kinds, seed) if main else {},
+        differences={n: macro_mean(list(g.values()), [kinds[key] for key in g], seed) for n, g in gains.items()},
+        categories=_by_category(main, [kinds[key] for key in answered], seed) if main else {},
         better=better,
         worse=worse,
         p_value=sign_test(better, worse),

@@ -17,6 +17,15 @@ from editr1.types import EditKind, VerdictStatus
 GLOBAL_KINDS = frozenset({EditKind.BACKGROUND, EditKind.STYLE, EditKind.TONE})
 """Edits that may change every pixel: nothing had to stay, as far as pixels can tell."""
 
+TOLERANCE = 16
+"""Levels of 255 that rounding, JPEG or an autoencoder may move a pixel by."""
+
+UNCHANGED_LEVELS = 3.0
+"""Mean difference, in levels of 255, up to which an edit may count as none at all."""
+
+CHANGED_LEVEL, UNCHANGED_SHARE = 32, 0.005
+"""A pixel counts as changed beyond this level; an edit is none at all with at most this share of changed pixels."""
+
 Levels = npt.NDArray[np.float32]
 
 
@@ -45,7 +54,7 @@ class PixelPreservation:
     def __init__(
         self,
         *,
-        tolerance: int = 16,
+        tolerance: int = TOLERANCE,
         allowance: float = 0.35,
         mask_of: Callable[[EditSample], Mask | None] | None = None,
         name: str = "pixels",
@@ -81,8 +90,19 @@ class PixelPreservation:
 
 def largest_change(source: Image.Image, edited: Image.Image) -> Levels:
     """By how many levels of 255 the channel that changed most did, (height, width)."""
-    before, after = (np.asarray(image, dtype=np.float32) for image in (source, edited))
-    return np.abs(before - after).max(axis=2)
+    return np.abs(levels(source) - levels(edited)).max(axis=2)
+
+
+def levels(image: Image.Image) -> Levels:
+    """Of an RGB picture, (height, width, 3), from 0 to 255."""
+    return np.asarray(image.convert("RGB"), dtype=np.float32)
+
+
+def unchanged(source: Image.Image, edited: Image.Image) -> bool:
+    """Whether an edit is none at all: pictures of one size that hardly differ, on average and in any place."""
+    difference = np.abs(levels(source) - levels(edited))
+    changed = float((difference.max(axis=2) > CHANGED_LEVEL).mean())
+    return bool(difference.mean() <= UNCHANGED_LEVELS and changed <= UNCHANGED_SHARE)
 
 
 def derived_mask(change: Levels, allowance: float) -> Mask:

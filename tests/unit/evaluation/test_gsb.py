@@ -3,9 +3,9 @@ from math import isnan
 
 import pytest
 
-from editr1.errors import DataError
+from editr1.errors import ConfigError, DataError
 from editr1.evaluation.agreement import cohen_kappa, krippendorff_alpha
-from editr1.evaluation.gsb import Mark, agreement, gsb, read_marks
+from editr1.evaluation.gsb import Mark, agreement, gsb, marks_of_runs, read_marks
 
 GOOD, SAME, BAD = Mark.GOOD, Mark.SAME, Mark.BAD
 
@@ -112,3 +112,39 @@ def test_a_file_without_marks_is_an_error(tmp_path, name, text, why):
 def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(DataError, match="cannot read the marks"):
         read_marks(tmp_path / "nowhere.csv")
+
+
+def editor_run(folder, worth, more=()):
+    """A run of `editr1 eval editor` as far as GSB reads it; None is a picture without a score."""
+    folder.mkdir()
+    rows = [{"key": k, "context": f"of {k}", "scores": {} if s is None else {"score": s}} for k, s in worth.items()]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row | dict(more)) + "\n" for row in rows))
+    return folder
+
+
+def test_marks_of_two_runs_by_hand(tmp_path):
+    """Margin 0.5. a: 3 -> 4 good; b: 5 -> 5.4 same; c: 6 -> 5.5 bad, just; d: no score; e, f: in one run only."""
+    old = editor_run(tmp_path / "old", {"a": 3.0, "b": 5.0, "c": 6.0, "d": 2.0, "e": 1.0})
+    new = editor_run(tmp_path / "new", {"a": 4.0, "b": 5.4, "c": 5.5, "d": None, "f": 9.0})
+    marks = marks_of_runs(old, new, 0.5)
+    assert {key: list(row.values()) for key, row in marks.by_context.items()} == {"a": [GOOD], "b": [SAME], "c": [BAD]}
+    assert (marks.unanswered, marks.unmatched) == (1, 2)
+    assert gsb(marks.by_context).gsb.value == 0
+
+
+def test_without_a_margin_only_equal_scores_are_the_same(tmp_path):
+    old = editor_run(tmp_path / "old", {"a": 3.0, "b": 5.0})
+    new = editor_run(tmp_path / "new", {"a": 3.0, "b": 5.001})
+    assert [row["judge"] for row in marks_of_runs(old, new, 0.0).by_context.values()] == [SAME, GOOD]
+
+
+def test_runs_that_cannot_be_marked(tmp_path):
+    old = editor_run(tmp_path / "old", {"a": 3.0})
+    with pytest.raises(DataError, match="share no task"):
+        marks_of_runs(old, editor_run(tmp_path / "other", {"b": 3.0}), 0.5)
+    with pytest.raises(DataError, match="no run of `editr1 eval editor`"):
+        marks_of_runs(old, editor_run(tmp_path / "judge", {"a": 3.0}, {"scores": [3.0, 4.0]}), 0.5)
+    with pytest.raises(ConfigError, match="at least 0"):
+        marks_of_runs(old, old, -1.0)
+    with pytest.raises(DataError, match="cannot be read"):
+        marks_of_runs(old, tmp_path / "nowhere", 0.5)

@@ -3,8 +3,10 @@
 import io
 import json
 import math
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -13,6 +15,7 @@ from editr1.evaluation.benchmarks import EDITOR_BENCHMARKS, REWARD_MODEL_BENCHMA
 from editr1.evaluation.benchmarks.sticker_draws import Draw, png
 from editr1.evaluation.benchmarks.sticker_pairs import pair_row
 from editr1.evaluation.editor_models import evaluate_editor
+from editr1.evaluation.judgements import Edit
 from editr1.evaluation.metrics import Choice
 from editr1.evaluation.oracle import OracleScorer
 from editr1.evaluation.runs import EvalRun
@@ -20,7 +23,7 @@ from editr1.evaluation.stickers import sample_pair
 from editr1.judges import ScriptedJudge
 from editr1.stickers.draw import draw
 from editr1.stickers.faults import EDITORS
-from editr1.stickers.oracle import utility
+from editr1.stickers.oracle import must_stay, utility
 from editr1.stickers.tasks import sample_task
 from editr1.types import EditKind
 
@@ -156,9 +159,31 @@ def test_the_oracle_judges_an_editors_pictures(finished, tmp_path):
     assert table.macro["followed"].value == pytest.approx(5.0, abs=0.1)
     assert table.macro["kept"].value == pytest.approx(10.0, abs=0.1)
     assert table.macro["score"].value == pytest.approx(5.0, abs=0.1)
+    assert table.macro["unchanged"].value == pytest.approx(5.0)
+    assert table.macro["stayed"].value == pytest.approx(10.0, abs=0.01)
+    tasks = [sample_task("unit-edits", index) for index in range(22)]
+    had_to_stay = {task.kind.value for task in tasks if must_stay(task).any()}
+    assert {kind for kind, row in table.categories.items() if "stayed" in row} == had_to_stay != set(table.categories)
     assert "SC" not in table.macro
     manifest = json.loads((tmp_path / "run" / "result.json").read_text())["manifest"]
-    assert manifest["judge"]["fingerprint"] == "oracle:pixels-1"
+    assert manifest["judge"]["fingerprint"] == "oracle:pixels-2"
+
+
+def test_pixels_that_had_to_stay_and_did_not(tmp_path):
+    """A right edit whose left half is painted over: what stayed is the part of the mask that lies to the right."""
+    task = next(t for t in map(partial(sample_task, "unit-edits"), range(22)) if must_stay(t).any())
+    seen = np.asarray(draw(task.after)).copy()
+    seen[:, :48] = 255 - seen[:, :48] // 2  # every level changes: by 16 or less only those from 165 to 175
+    near = (np.abs(seen.astype(int) - np.asarray(draw(task.before))).max(axis=2) <= 16) & must_stay(task)
+    said = []
+    OracleScorer({"e": task.id}).score_many(
+        [Edit("e", draw(task.before), Image.fromarray(seen), task.instruction)],
+        on_judgement=lambda _, judgement: said.append(judgement),
+    )
+    assert said[0].parts["stayed"] == pytest.approx(10 * near.sum() / must_stay(task).sum())
+    assert near[:, 48:].sum() == must_stay(task)[:, 48:].sum()
+    assert said[0].parts["stayed"] < 8
+    assert said[0].parts["unchanged"] == 0
 
 
 def test_faulty_pictures_lose_what_their_faults_cost(tmp_path):

@@ -10,7 +10,7 @@ import torch
 from fast_helpers import Tiny, chat, context, picture
 
 from editr1.judges.base import ChatRequest, Sampling
-from editr1.judges.fast import FastEngine
+from editr1.judges.fast import FastEngine, supports, why_unsupported
 from editr1.judges.fast import decode as decode_module
 
 FORCED = 12
@@ -46,6 +46,55 @@ def test_logits_equal_the_models_forward(tiny: Tiny, case: str, fuse: bool) -> N
         theirs = tiny.logits(request, tokens)
         assert theirs.std() > 0.5  # they have something to say
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+
+
+def adapted(tiny: Tiny, **options: object) -> Tiny:
+    """The same model under two LoRA adapters with weights that matter, both active."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=3, lora_alpha=6, target_modules=["q_proj", "down_proj", "qkv", "merger.mlp.0"], **options)
+    wrapped = get_peft_model(copy.deepcopy(tiny.model), config)
+    wrapped.add_adapter("second", LoraConfig(r=2, target_modules=["q_proj", "o_proj"], use_rslora=True))
+    wrapped.base_model.set_adapter(["default", "second"])
+    torch.manual_seed(1)
+    for name, parameter in wrapped.named_parameters():
+        if ".lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    return Tiny(wrapped.get_base_model().eval(), tiny.processor)
+
+
+@pytest.mark.parametrize("fuse", [True, False], ids=["fused", "as they are"])
+def test_logits_under_lora(tiny: Tiny, fuse: bool) -> None:
+    """What the adapters add is read too, as they are now, and without them the base model speaks."""
+    under, request = adapted(tiny), context(0, 1)[0]
+    engine = FastEngine(under.model, tiny.processor, fuse=fuse)
+    bare = tiny.logits(request, [5, 6, 7])
+    for change in (lambda: None, lambda: under.model.model.language_model.layers[0].self_attn.q_proj.merge()):
+        change()
+        ours = engine.next_logits([request], [[5, 6, 7]])[0]
+        torch.testing.assert_close(ours, under.logits(request, [5, 6, 7]), atol=1e-4, rtol=0)
+        assert (ours - bare).abs().max() > 0.1
+    for module in under.model.modules():
+        if hasattr(module, "lora_A"):
+            module.enable_adapters(False)
+    engine.refresh()
+    ours = engine.next_logits([request], [[5, 6, 7]])[0]
+    torch.testing.assert_close(ours, bare, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("options", [{"use_dora": True}, {"lora_bias": True}])
+def test_other_adapters_are_refused(tiny: Tiny, options: dict[str, object]) -> None:
+    assert supports(adapted(tiny).model)
+    assert "is a Linear" in (why_unsupported(adapted(tiny, **options).model) or "")
+
+
+def test_weights_that_were_let_go_of_are_read_again(tiny: Tiny) -> None:
+    engine, requests = FastEngine(tiny.model, tiny.processor), context(0, 2, max_tokens=5)
+    before = [d.tokens for d in engine.draw(requests)]
+    engine.release()
+    assert [d.tokens for d in engine.draw(requests)] == before
+    engine.release()
+    assert engine.next_logits(requests).shape[:2] == (2, 1)
 
 
 @pytest.mark.parametrize("options", [{"tie_word_embeddings": False}, {"kv_heads": 1}, {"kv_heads": 4}, {"heads": 2}])

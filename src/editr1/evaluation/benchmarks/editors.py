@@ -105,6 +105,7 @@ class EditorBenchmark:
         tasks: the tasks alone, for an editor; rows that cannot be used come as problems in their place.
         prompt: the rating prompt of the official protocol, in our words; "oracle" where the truth is known.
         figures: what is reported, name -> the judgement's part; a judge that lacks a part lacks the figure.
+        sometimes: those figures that not every task has; their means are over the tasks that do.
         categories: how many there are.
     """
 
@@ -119,6 +120,7 @@ class EditorBenchmark:
     categories: int
     protocol: str
     published: tuple[Published, ...] = ()
+    sometimes: frozenset[str] = frozenset()
 
 
 def make_edit(
@@ -143,7 +145,7 @@ class CategoryTable:
 
     Attributes:
         macro: by figure, the mean of the categories' means.
-        categories: by category and figure.
+        categories: by category and figure; a category without a task that has a figure lacks it.
         judged, failed: numbers of pictures.
     """
 
@@ -177,13 +179,16 @@ def summarise(
                 good.append((sample, judgement))
         if not good:
             continue
-        figures = {f: part for f, part in benchmark.figures.items() if all(_has(j, part) for _, j in good)}
-        rows: dict[str, dict[str, Estimate]] = {}
-        for category in sorted({s.category for s, _ in good}):
-            of = [j for s, j in good if s.category == category]
-            rows[category] = {f: mean([_value(j, part) for j in of], seed) for f, part in figures.items()}
-        names = [s.category for s, _ in good]
-        macro = {f: macro_mean([_value(j, part) for _, j in good], names, seed) for f, part in figures.items()}
+        rows: dict[str, dict[str, Estimate]] = {c: {} for c in sorted({s.category for s, _ in good})}
+        macro = {}
+        for figure, part in benchmark.figures.items():
+            having = [(s.category, _value(j, part)) for s, j in good if _has(j, part)]
+            if not having or (len(having) < len(good) and figure not in benchmark.sometimes):
+                continue
+            names, values = zip(*having, strict=True)
+            macro[figure] = macro_mean(values, names, seed)
+            for category in dict.fromkeys(names):
+                rows[category][figure] = mean([value for name, value in having if name == category], seed)
         tables[name] = CategoryTable(macro, rows, len(good), failed)
     return tables
 

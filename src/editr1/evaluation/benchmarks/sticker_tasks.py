@@ -66,8 +66,10 @@ BENCHMARK = EditorBenchmark(
     load=load,
     tasks=tasks,
     prompt="oracle",
-    figures={"followed": "followed", "kept": "kept", "SC": "SC", "PQ": "PQ", "score": "score"},
+    figures={name: name for name in ("followed", "kept", "stayed", "unchanged", "SC", "PQ", "score")},
+    sometimes=frozenset({"stayed"}),
     categories=len(EditKind),
     protocol="by the oracle, off the pixels: how far the steps were followed, how much was left as it was and sound, "
-    "and the utility of the whole, 0 to 10; mean per category, then over 11 categories",
+    "10 times the share of the pixels that had to stay which did, 10 for an edit that is none, and the utility of the "
+    "whole; mean per category, then over 11 categories",
 )

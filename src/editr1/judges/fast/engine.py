@@ -70,6 +70,10 @@ class FastEngine:
         """Read the weights again. Steps of training are noticed without it; writes of single elements may not be."""
         self._runner.refresh()
 
+    def release(self) -> None:
+        """Let go of copies of weights until they are next needed: in training, memory for the update."""
+        self._runner.release()
+
     @property
     def device(self) -> torch.device:
         """Where the model is."""

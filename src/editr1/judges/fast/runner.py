@@ -51,12 +51,17 @@ class Runner:
         with torch.inference_mode():
             self._text = TextModel(read_text(self.model, fuse=self.fuse, pack_rows=32))
             self._vision = read_vision(self.model, fuse=self.fuse, pack_rows=1024)
-        self._stamp = stamp(self.model)
+        self._stamp: tuple[Any, ...] | None = stamp(self.model)
+
+    def release(self) -> None:
+        """Let go of copies of weights; they are read again when they are next needed."""
+        self._stamp = None
+        del self._text, self._vision
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return self._text.weights.embed.device
+        return next(self.model.parameters()).device
 
     def run(
         self,
@@ -69,8 +74,7 @@ class Runner:
         logprobs: bool = False,
     ) -> Iterator[Outcome]:
         """Answer all prompts, a batch at a time; a batch that does not fit into memory is halved."""
-        if stamp(self.model) != self._stamp:
-            self.refresh()
+        self._keep_up()
         waiting = plan_batches(prompts, self.max_rows)[::-1]
         while waiting:
             groups = waiting.pop()
@@ -97,6 +101,7 @@ class Runner:
         Returns:
             `(prompts, 1 + forced tokens, vocabulary)`.
         """
+        self._keep_up()
         groups = group_by_prefix(prompts)
         order = [member for group in groups for member in group.members]
         with torch.inference_mode():
@@ -106,6 +111,11 @@ class Runner:
                 steps.append(decoder.step(torch.tensor(tokens, device=self.device), positions))
                 positions = positions + 1
             return torch.stack(steps, dim=1)[torch.from_numpy(np.argsort(order))]
+
+    def _keep_up(self) -> None:
+        """Read the weights again if they were let go of, or have changed."""
+        if self._stamp is None or stamp(self.model) != self._stamp:
+            self.refresh()
 
     def _run_batch(
         self,

@@ -6,7 +6,9 @@ from typing import Any
 
 from torch import nn
 
-# Layers whose weights are read: each must be a plain linear layer, not an adapter's or a quantiser's.
+from editr1.judges.fast.weights import is_adapted
+
+# Layers whose weights are read: each must be a plain linear layer, or one under LoRA, not a quantiser's.
 _READ = ("_proj", ".qkv", ".attn.proj", ".merger.mlp.0", ".merger.mlp.2", "lm_head")
 # Settings of `generation_config` that change the logits and that the engine does not know, with their neutral values.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -55,17 +57,25 @@ def _weights_fault(model: Any) -> str | None:
     if getattr(model, "is_quantized", False) or getattr(model, "hf_quantizer", None) is not None:
         return "quantised weights"
     for name, module in model.named_modules():
-        if name.endswith(_READ) and type(module) is not nn.Linear:
+        if name.endswith(_READ) and type(module) is not nn.Linear and not is_adapted(module):
             return f"{name} is a {type(module).__name__}"
-        if module._forward_hooks or module._forward_pre_hooks or hasattr(module, "_hf_hook"):
+        if name.endswith("embed_tokens") and type(module) is not nn.Embedding:
+            return f"{name} is a {type(module).__name__}"
+        hooks = [hook for hook in module._forward_hooks.values() if not _asks_for_gradients(hook)]
+        if hooks or module._forward_pre_hooks or hasattr(module, "_hf_hook"):
             return f"{name or 'the model'} has hooks"
-    places = {(p.device, p.dtype) for p in model.parameters()}
+    places = {(p.device, p.dtype) for name, p in model.named_parameters() if ".lora_" not in name}
     if len(places) != 1:
         return "weights on several devices or of several types"
     device, dtype = next(iter(places))
     if device.type == "meta" or not dtype.is_floating_point:
         return f"weights of {dtype} on {device}"
     return None
+
+
+def _asks_for_gradients(hook: Any) -> bool:
+    """Whether it is the hook that transformers and peft put on embeddings for checkpointing; it changes no number."""
+    return getattr(hook, "__name__", "") in ("make_inputs_require_grad", "make_inputs_require_grads")
 
 
 def _generation_fault(model: Any) -> str | None:

@@ -25,9 +25,7 @@ class Dense:
     __slots__ = ("_apply", "_parts", "widths")
 
     def __init__(self, layers: Sequence[nn.Linear], *, fuse: bool, pack_rows: int = 0) -> None:
-        parts: list[tuple[Tensor, Tensor | None]] = [
-            (layer.weight.detach(), None if layer.bias is None else layer.bias.detach()) for layer in layers
-        ]
+        parts = [read_linear(layer) for layer in layers]
         self.widths = [weight.shape[0] for weight, _ in parts]
         if fuse and len(parts) > 1:
             biases = [bias for _, bias in parts if bias is not None]
@@ -50,6 +48,28 @@ class Dense:
         if self._apply is not None:
             return self._apply(x).split(self.widths, dim=-1)
         return [F.linear(x, weight, bias) for weight, bias in self._parts]
+
+
+def is_adapted(layer: Any) -> bool:
+    """Whether it is a plain linear layer under one or several LoRA adapters of peft, whose sum can be reckoned."""
+    if type(layer).__module__ != "peft.tuners.lora.layer" or type(layer.base_layer) is not nn.Linear:
+        return False
+    return not layer.lora_variant and not any(layer.lora_bias.values())
+
+
+@torch.no_grad()
+def read_linear(layer: Any) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of a linear layer, the layer's own; under LoRA, a copy with what the active adapters add."""
+    base = getattr(layer, "base_layer", layer)
+    weight, bias = base.weight.detach(), None if base.bias is None else base.bias.detach()
+    if base is layer:
+        return weight, bias
+    merged, wanted = set(layer.merged_adapters), set(() if layer.disable_adapters else layer.active_adapters)
+    for name in layer.lora_A:
+        if (name in wanted) != (name in merged):
+            delta = layer.get_delta_weight(name).to(weight.dtype)
+            weight = weight + delta if name in wanted else weight - delta
+    return weight, bias
 
 
 def _pack(weight: Tensor, bias: Tensor | None, rows: int) -> Apply | None:

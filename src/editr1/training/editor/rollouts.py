@@ -19,9 +19,10 @@ from editr1.errors import Editr1Error, RewardError
 from editr1.images import load_image
 from editr1.rewards.background import BackgroundScorer, Pending
 from editr1.rewards.base import EditSample, RewardResult
+from editr1.rewards.pixels import unchanged
 from editr1.training.editor.algorithm import Draw
 from editr1.training.editor.contexts import derive_seed
-from editr1.training.editor.watch import GroupRecord, diversity, unchanged
+from editr1.training.editor.watch import GroupRecord, diversity
 from editr1.types import EditTask
 
 Gather = Callable[[list[Any]], list[Any]]

@@ -15,12 +15,6 @@ from PIL import Image
 from editr1.rewards.base import RewardResult
 from editr1.types import VerdictStatus
 
-UNCHANGED_LEVELS = 3.0
-"""Mean difference, in levels of 255, up to which an edit may count as none at all."""
-
-CHANGED_LEVEL, UNCHANGED_SHARE = 32, 0.005
-"""A pixel counts as changed beyond this level; an edit is none at all with at most this share of changed pixels."""
-
 _THUMBNAIL = 64
 
 
@@ -47,13 +41,6 @@ class GroupRecord:
     def values(self) -> list[float]:
         """Rewards of those pictures that have one."""
         return [result.value for result in self.results if result.value is not None]
-
-
-def unchanged(source: Image.Image, edited: Image.Image) -> bool:
-    """Whether an edit is none at all: pictures of one size that hardly differ, on average and in any place."""
-    difference = np.abs(_levels(source) - _levels(edited))
-    changed = float((difference.max(axis=2) > CHANGED_LEVEL).mean())
-    return bool(difference.mean() <= UNCHANGED_LEVELS and changed <= UNCHANGED_SHARE)
 
 
 def diversity(images: Sequence[Image.Image]) -> float:

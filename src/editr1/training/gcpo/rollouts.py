@@ -79,6 +79,7 @@ class SharedRollouts:
             first_index=first,
             logprobs=False,
         )
+        self._engine.release()
         return [self._without_pictures(list(d.tokens)) for group in draws for d in group]
 
     def _without_pictures(self, tokens: list[int]) -> list[int]:

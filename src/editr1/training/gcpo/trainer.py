@@ -355,7 +355,7 @@ class GCPOTrainer(GRPOTrainer):
 
     def _why_no_engine(self) -> str | None:
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        return why_no_engine(self.accelerator.unwrap_model(self.model), self.args, sharded)
+        return why_no_engine(self._bare(self.model), self.args, sharded)
 
 
 def check_settings(args: Any, halves: Any, extra: dict[str, Any]) -> None:

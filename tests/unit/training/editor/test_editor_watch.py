@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from editr1.rewards import RewardResult
-from editr1.training.editor.watch import GroupRecord, diversity, reward_metrics, unchanged
+from editr1.rewards.pixels import unchanged
+from editr1.training.editor.watch import GroupRecord, diversity, reward_metrics
 from editr1.types import VerdictStatus
 
 

@@ -234,7 +234,7 @@ def test_lora_and_kl(tmp_path: Path, pairs: Path) -> None:
 
     adapter = LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
     trainer = make_trainer(tmp_path, pairs=pairs, changes={"beta": 0.1, "max_steps": 2}, peft_config=adapter)
-    assert trainer.without_engine is not None
+    assert trainer.without_engine is None
     assert trainer.without_sharing is None
     trainer.train()
     assert [row["kl"] for row in trainer.state.log_history[:2]] == [pytest.approx(0, abs=1e-6), pytest.approx(0, abs=1)]
