@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from curves import draw_curves
+
 from editr1.evaluation.reward_models import compare_runs
 from editr1.evaluation.runs import read_result
 

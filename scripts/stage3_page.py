@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from curves import draw_curves
+
 from editr1.evaluation.gsb import gsb, marks_of_runs
 from editr1.evaluation.paired import pair_editors
 from editr1.evaluation.runs import read_result, read_rows
@@ -133,11 +134,12 @@ def page(found: Mapping[str, Any], notes: str) -> str:
     lines = [
         "# Stage 3 on stickers: reinforcement learning of the editor",
         "",
-        f"The embedded Kontext editor on {found['base']['pictures']} held-out contexts, a picture of each by the ODE from",
-        "the same noise before and after. The oracle judges: utility from 0 to 10, read off the pixels. GSB is",
-        f"(G - B) / (G + S + B) in percent; pictures whose utilities differ by less than {MARGIN} are the same. *Stayed*: percent",
-        "of the pixels that had to stay which did (16 levels of tolerance), on tasks where some had to. *Unchanged*: percent of",
-        "pictures that are the source. In brackets 95 % bootstrap intervals; means are over the 11 categories.",
+        f"The embedded Kontext editor on {found['base']['pictures']} held-out contexts, a picture of each by the ODE,",
+        "from the same noise before and after. The oracle judges: utility from 0 to 10, read off the pixels. GSB is",
+        f"(G - B) / (G + S + B) in percent; pictures whose utilities differ by less than {MARGIN} are the same.",
+        "*Stayed*: percent of the pixels that had to stay which did (16 levels of tolerance), on tasks where some had",
+        "to. *Unchanged*: percent of pictures that are the source. In brackets 95 % bootstrap intervals; means are",
+        "over the 11 categories.",
         "`scripts/stage3_page.py` wrote this page; its head says which commands it reads.",
         "",
         *results(found),
