@@ -13,6 +13,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from editr1.devices import find_device
 from editr1.errors import ConfigError, MissingExtraError, ModelError
 from editr1.judges.files import folder_digest
+from editr1.judges.names import split_adapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ def load(
     """Load from a folder or a hub id; only safetensors are read.
 
     Args:
-        model: folder or hub id.
+        model: folder or hub id; the folder of an adapter stands for the base that it names, with the adapter.
         device: e.g. "cuda:1"; default is the first GPU, else the CPU.
         dtype: e.g. "bfloat16"; default is the checkpoint's own on a GPU and float32 on the CPU.
         adapter: folder or hub id of a LoRA adapter, which is merged into the weights.
@@ -48,6 +49,10 @@ def load(
         ConfigError: if device or dtype is unknown.
         MissingExtraError: if an adapter is given and peft is not installed.
     """
+    model, found = split_adapter(model)
+    if found is not None and adapter is not None:
+        raise ConfigError(f"{found} is an adapter itself: give the model that it belongs to, or no other adapter")
+    adapter = found or adapter
     _check_folder(model, "config.json", "model")
     if adapter is not None:
         _check_folder(adapter, "adapter_model.safetensors", "adapter")
@@ -62,7 +67,7 @@ def load(
     commit = getattr(weights.config, "_commit_hash", None)
     identity = [f"folder:{folder_digest(model)}" if Path(model).is_dir() else f"hub:{model}@{commit or revision}"]
     if adapter is not None:
-        weights = _merge(weights, adapter)
+        weights = merge(weights, adapter)
         identity.append(folder_digest(adapter) if Path(adapter).is_dir() else adapter)
     identity.append(str(weights.dtype).removeprefix("torch."))
     try:
@@ -120,13 +125,20 @@ def _dtype(dtype: str | None, device: torch.device) -> torch.dtype | str:
     return found
 
 
-def _merge(model: Any, adapter: str) -> Any:
+def merge(model: Any, adapter: str) -> Any:
+    """The model with a LoRA adapter worked into its weights.
+
+    Raises:
+        MissingExtraError: if peft is not installed.
+        ModelError: if the adapter does not fit.
+    """
     try:
         from peft import PeftModel
     except ImportError as exc:
         raise MissingExtraError("an adapter", "train") from exc
     try:
-        return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+        merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+        return merged.requires_grad_(True)  # as it was: peft froze it
     except (OSError, ValueError, KeyError, RuntimeError) as exc:
         text = " ".join(str(exc).split())[:240]
         raise ModelError(f"the adapter {adapter!r} does not fit the model ({text}): check its base model") from exc

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from editr1.errors import ModelError
 
 MODELS_FOLDER = Path(__file__).parents[1] / "models"
+
+MODEL_FILES = ("config.json", "adapter_config.json")
+"""What the folder of a model holds, and that of a LoRA adapter on one."""
 
 # What a user writes -> folder under `MODELS_FOLDER`.
 SHIPPED = {
@@ -33,11 +37,40 @@ def resolve_model(name: str | Path) -> str:
     Raises:
         ModelError: if a shipped model is meant, but its folder is missing.
     """
-    return resolve_shipped(name, SHIPPED, _COMMANDS, MODELS_FOLDER, "config.json")
+    return resolve_shipped(name, SHIPPED, _COMMANDS, MODELS_FOLDER, *MODEL_FILES)
+
+
+def split_adapter(model: str) -> tuple[str, str | None]:
+    """A model's base and its LoRA adapter: where `model` is the folder of an adapter, the base that it names.
+
+    A base that is no name of a shipped model is a path, from the adapter's folder or from the working directory, or a
+    hub id.
+
+    Returns:
+        base, adapter; the model itself and None if it is no adapter's folder.
+
+    Raises:
+        ModelError: if the adapter does not say what it belongs to.
+    """
+    folder = Path(model).expanduser()
+    if (folder / MODEL_FILES[0]).is_file() or not (folder / MODEL_FILES[1]).is_file():
+        return model, None
+    try:
+        base = json.loads((folder / MODEL_FILES[1]).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError) as exc:
+        raise ModelError(f"{folder / MODEL_FILES[1]} cannot be read: {exc}") from exc
+    if not isinstance(base, str) or not base:
+        raise ModelError(
+            f"the adapter in {model} does not say which model it belongs to: put its name or path into "
+            f"{MODEL_FILES[1]} as base_model_name_or_path"
+        )
+    if base not in SHIPPED and (folder / base).is_dir():
+        return str(folder / base), model
+    return resolve_model(base), model
 
 
 def resolve_shipped(
-    name: str | Path, shipped: Mapping[str, str], commands: Mapping[str, str], models: Path, file: str
+    name: str | Path, shipped: Mapping[str, str], commands: Mapping[str, str], models: Path, *files: str
 ) -> str:
     """The folder of a shipped model of some sort, or the name itself if it is a path or a hub id.
 
@@ -46,7 +79,7 @@ def resolve_shipped(
         shipped: the names of this sort -> folder under `models`.
         commands: folder -> the command that makes its model.
         models: where shipped models are.
-        file: what the folder of such a model holds.
+        *files: of which the folder of such a model holds one.
 
     Raises:
         ModelError: if a shipped model is meant, but its folder is missing; it says how to make it, and what is there.
@@ -54,10 +87,14 @@ def resolve_shipped(
     if not isinstance(name, str) or name not in shipped:
         return str(name)
     folder = models / shipped[name]
-    if not (folder / file).is_file():
-        there = [other for other, place in shipped.items() if (models / place / file).is_file()]
+
+    def is_there(place: Path) -> bool:
+        return any((place / file).is_file() for file in files)
+
+    if not is_there(folder):
+        there = [other for other, place in shipped.items() if is_there(models / place)]
         raise ModelError(
-            f"{name!r} is not in this installation (no {folder.name}/{file} under {models}): "
+            f"{name!r} is not in this installation (no {folder.name}/{files[0]} under {models}): "
             f"make it with  {commands[folder.name]}  or name another; of those that ship, "
             f"{', '.join(there) or 'none'} {'are' if len(there) > 1 else 'is'} there"
         )

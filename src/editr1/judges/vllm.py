@@ -12,7 +12,7 @@ from typing import Any
 
 from editr1.errors import ConfigError, MissingExtraError, ModelError
 from editr1.judges.base import ChatReply, ChatRequest, OnReply, Picture, ReplyStatus
-from editr1.judges.names import resolve_model
+from editr1.judges.names import resolve_model, split_adapter
 from editr1.types import Usage
 
 
@@ -53,7 +53,8 @@ class VLLMJudge:
             import vllm
         except ImportError as exc:
             raise MissingExtraError("the vLLM judge", "vllm") from exc
-        path = resolve_model(model)
+        path, found = split_adapter(resolve_model(model))
+        adapter = found or adapter
         options: dict[str, Any] = {
             "model": path,
             "revision": revision,

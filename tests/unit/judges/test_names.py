@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,29 @@ def test_a_missing_model_says_how_to_make_it_and_what_is_there(tmp_path: Path, m
 @pytest.mark.parametrize("name", ["Qwen/Qwen2.5-VL-7B-Instruct", "./embedded", Path("embedded")])
 def test_paths_and_hub_ids_stay_as_they_are(name: str | Path) -> None:
     assert names.resolve_model(name) == str(name)
+
+
+def test_an_adapter_stands_for_its_base_and_itself(tmp_path: Path) -> None:
+    """By the base's shipped name, by a path from the adapter's folder, and by any other name as it is."""
+    adapter = tmp_path / "adapter"
+    (adapter / "base").mkdir(parents=True)
+    config = adapter / "adapter_config.json"
+    for base, found in (
+        ("sticker-verifier-small", str(names.MODELS_FOLDER / "sticker-verifier-small")),
+        ("base", str(adapter / "base")),
+        ("Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct"),
+    ):
+        config.write_text(json.dumps({"base_model_name_or_path": base}))
+        assert names.split_adapter(str(adapter)) == (found, str(adapter))
+    (adapter / "config.json").write_text("{}")
+    assert names.split_adapter(str(adapter)) == (str(adapter), None)
+    assert names.split_adapter("Qwen/Qwen2.5-VL-7B-Instruct") == ("Qwen/Qwen2.5-VL-7B-Instruct", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [("{}", "does not say which model"), ("[", "cannot be read"), ("[]", "cannot")]
+)
+def test_an_adapter_without_a_base_is_an_error(tmp_path: Path, text: str, why: str) -> None:
+    (tmp_path / "adapter_config.json").write_text(text)
+    with pytest.raises(ModelError, match=why):
+        names.split_adapter(str(tmp_path))

@@ -19,7 +19,8 @@ from trl.trainer.grpo_config import GRPOConfig
 
 from editr1.errors import ConfigError, MissingExtraError, ModelError
 from editr1.files import write_json
-from editr1.judges.names import resolve_model
+from editr1.judges.loading import merge
+from editr1.judges.names import MODEL_FILES, resolve_model, split_adapter
 from editr1.rundir import MetricsLog, RunDir
 from editr1.training.gcpo.data import Halves, load_pairs
 from editr1.training.gcpo.recipe import GcpoRecipe, Lora
@@ -63,7 +64,7 @@ def train_gcpo(
         torch.distributed.barrier()
     asked, template = _asked(recipe)
     args.max_completion_length = recipe.max_tokens or asked.max_tokens
-    model, processor, kept = _load(recipe)
+    model, processor = _load(recipe)
     latest = run.latest_checkpoint()
     halves = Halves(load_pairs(pairs / "train.parquet"), template, processor, recipe.max_pixels)
     with _log(run, latest, main=main) as log:
@@ -88,7 +89,7 @@ def train_gcpo(
             trainer.train(resume_from_checkpoint=None if latest is None else str(latest[1]))
         else:  # all that is left is to write the model
             trainer._load_from_checkpoint(str(latest[1]))
-    return _save(trainer, run, kept, asked, template)
+    return _save(trainer, run, recipe, asked, template)
 
 
 def settings(recipe: GcpoRecipe, run: RunDir) -> GRPOConfig:
@@ -173,21 +174,27 @@ def _asked(recipe: GcpoRecipe) -> tuple[VerifierConfig, PromptTemplate]:
     return config, template
 
 
-def _load(recipe: GcpoRecipe) -> tuple[Any, Any, torch.dtype]:
-    """Model, processor, and the precision that the parent's files are in."""
-    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+def _load(recipe: GcpoRecipe) -> tuple[Any, Any]:
+    """Model and processor."""
+    from transformers import AutoModelForImageTextToText, AutoProcessor
 
     on_cpu = recipe.device == "cpu" or not torch.cuda.is_available()
     weights = recipe.weights or ("float32" if recipe.lora is None or on_cpu else "auto")
-    path = resolve_model(recipe.parent)
+    path, adapter = split_adapter(resolve_model(recipe.parent))
+    if adapter is not None and recipe.lora is not None:
+        raise ConfigError(
+            f"the parent {recipe.parent!r} is an adapter: train it in full, or merge it into a model first"
+        )
     try:
         model = AutoModelForImageTextToText.from_pretrained(path, dtype=weights, use_safetensors=True)
         processor = AutoProcessor.from_pretrained(path)
     except (OSError, ValueError, KeyError, ImportError) as exc:
         raise ModelError(f"the parent {recipe.parent!r} cannot be loaded: {' '.join(str(exc).split())[:240]}") from exc
+    if adapter is not None:
+        model = merge(model, adapter)
     if not recipe.train_vision:
         freeze_vision(model)
-    return model, processor, AutoConfig.from_pretrained(path).dtype or model.dtype
+    return model, processor
 
 
 def _lora(lora: Lora) -> Any:
@@ -248,31 +255,27 @@ def _quieten(trainer: GCPOTrainer) -> None:
 
 
 def _save(
-    trainer: GCPOTrainer, run: RunDir, kept: torch.dtype, asked: VerifierConfig, template: PromptTemplate
+    trainer: GCPOTrainer, run: RunDir, recipe: GcpoRecipe, asked: VerifierConfig, template: PromptTemplate
 ) -> Path:
-    """Write the finished verifier in the precision that its parent came in, with how it wants to be asked."""
+    """Write the finished verifier, or its adapter, in the precision that it was trained in.
+
+    Its parent's bfloat16 would not do: what training changes is often smaller than half of a weight's last digit there,
+    and would be rounded away.
+    """
     folder, partial = run.path / "model", run.path / ".model.partial"
     accelerator = trainer.accelerator
     state = accelerator.get_state_dict(trainer.model)
     if accelerator.is_main_process:
         shutil.rmtree(partial, ignore_errors=True)
-        model = accelerator.unwrap_model(trainer.model)
-        model.save_pretrained(partial, state_dict=_cast(state, kept))
+        accelerator.unwrap_model(trainer.model).save_pretrained(partial, state_dict=state)
         trainer.processor.save_pretrained(partial)
         asked.write(partial, template)
-        config = partial / "config.json"
-        if config.is_file():  # an adapter has none
-            write_json(config, json.loads(config.read_text(encoding="utf-8")) | {"dtype": str(kept).split(".")[-1]})
+        config = partial / MODEL_FILES[1]
+        if config.is_file():  # an adapter: its base by the name that the recipe has for it, not by where it lies here
+            base = {"base_model_name_or_path": recipe.parent}
+            write_json(config, json.loads(config.read_text(encoding="utf-8")) | base)
+            (partial / "README.md").unlink(missing_ok=True)  # peft's, which is empty
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     accelerator.wait_for_everyone()
     return folder
-
-
-def _cast(state: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """The same weights in another precision; those that were tied stay so."""
-    made: dict[int, torch.Tensor] = {}
-    return {
-        name: made.setdefault(value.data_ptr(), value.to(dtype)) if value.is_floating_point() else value
-        for name, value in state.items()
-    }

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from gcpo_helpers import by_hash
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from editr1.datasets.preferences import read_preferences
+from editr1.errors import ConfigError
+from editr1.judges import TransformersJudge
 from editr1.judges.testing import tiny_qwen
 from editr1.reports import load_items
-from editr1.training.gcpo.recipe import GcpoRecipe, Stickers
+from editr1.training.gcpo.recipe import GcpoRecipe, Lora, Stickers
 from editr1.training.gcpo.run import train_gcpo
 from editr1.training.gcpo.trainer import GCPOTrainer
 from editr1.training.gcpo.watch import Watch
@@ -128,3 +131,38 @@ def test_callbacks_of_the_caller_see_each_gradient(recipe: GcpoRecipe, tmp_path:
     train_gcpo(recipe.model_copy(update={"steps": 2}), tmp_path / "run", callbacks=[Look()])
     assert len(norms) == 2
     assert all(norm > 0 for norm in norms)
+
+
+def test_an_adapter_is_written_with_its_base_and_loads_like_a_model(recipe: GcpoRecipe, tmp_path: Path) -> None:
+    """Trained on the parent's bfloat16 weights in memory as float32; interrupted, it goes on with the same adapter."""
+    lora = recipe.model_copy(update={"lora": Lora(rank=2, alpha=4.0, targets=["q_proj", "v_proj"]), "steps": 4})
+    model = train_gcpo(lora, tmp_path / "whole")
+    train_gcpo(lora.model_copy(update={"steps": 2}), tmp_path / "broken")
+    config = json.loads((model / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == recipe.parent
+    assert not (model / "config.json").exists()
+    assert VerifierConfig.read(model / "verifier_config.json").template == "compact"
+    weights = load_file(model / "adapter_model.safetensors")
+    assert {value.dtype for value in weights.values()} == {torch.float32}
+    assert any(value.abs().max() > 0 for name, value in weights.items() if "lora_B" in name)
+
+    alone, beside = TransformersJudge(model), TransformersJudge(recipe.parent, adapter=str(model))
+    assert alone.fingerprint == beside.fingerprint != TransformersJudge(recipe.parent).fingerprint
+    with pytest.raises(ConfigError, match="is an adapter itself"):
+        TransformersJudge(model, adapter=str(model))
+    with pytest.raises(ConfigError, match="is an adapter: train it in full"):
+        train_gcpo(lora.model_copy(update={"parent": str(model)}), tmp_path / "again")
+    further = train_gcpo(recipe.model_copy(update={"parent": str(model), "steps": 1}), tmp_path / "further")
+    assert (further / "model.safetensors").is_file()
+
+
+def test_small_changes_are_not_rounded_away(recipe: GcpoRecipe, tmp_path: Path) -> None:
+    """A parent in bfloat16 and a step of 1e-7: in bfloat16 only weights that are nearly 0 would have moved."""
+    tiny_qwen(initializer_range=0.05)[0].bfloat16().save_pretrained(recipe.parent)
+    model = train_gcpo(recipe.model_copy(update={"learning_rate": 1e-7, "steps": 1}), tmp_path / "run")
+    parent, learnt = (load_file(folder / "model.safetensors") for folder in (Path(recipe.parent), model))
+    moved = sum(int((learnt[name] != parent[name].float()).sum()) for name in parent)
+    left = sum(int((learnt[name].bfloat16() != parent[name]).sum()) for name in parent)
+    assert moved > 1000
+    assert left < 0.05 * moved
+    assert json.loads((model / "config.json").read_text())["dtype"] == "float32"
