@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from editr1.judges.names import MODELS_FOLDER
+from editr1.files import write_json
+from editr1.judges.names import MODEL_FILES, MODELS_FOLDER
 
 
 def training_seconds(metrics: Path) -> float:
@@ -31,6 +32,12 @@ def machine() -> str:
     if info.exists():
         names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
     return f"{torch.get_num_threads()} CPU cores ({names[0] if names else platform.processor() or platform.machine()})"
+
+
+def name_base(adapter: Path, base: str) -> None:
+    """Write into a LoRA adapter's folder which model it belongs to: as the recipe calls it, not where it lies here."""
+    config = adapter / MODEL_FILES[1]
+    write_json(config, json.loads(config.read_text(encoding="utf-8")) | {"base_model_name_or_path": base})
 
 
 def ship_model(model_folder: Path, name: str) -> Path:

@@ -97,6 +97,7 @@ class GcpoRecipe(Recipe):
         engine: "fast" is the shared-prefix engine, for Qwen2.5-VL in this process; "generate" is TRL's own path;
             "auto" is fast where it can be; "vllm-server" and "vllm-colocate" are TRL's, with a check of every prompt.
         share_prefix: encode what the rollouts of a group have in common once in the training forward too.
+        about: a paragraph for the model card, e.g. where the pairs come from and under which licence.
         lora: None trains all weights.
         train_vision: False leaves the vision tower as it is; not with LoRA, whose `targets` say what is trained.
         weights: precision that weights are held in. None: float32 for all that is trained in full (updates of 1e-6 get
@@ -139,6 +140,7 @@ class GcpoRecipe(Recipe):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     engine: Literal["auto", "fast", "generate", "vllm-server", "vllm-colocate"] = "auto"
     share_prefix: bool = True
+    about: str = ""
     lora: Lora | None = None
     train_vision: bool = True
     weights: Literal["float32", "bfloat16"] | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -18,10 +17,11 @@ from transformers.utils.logging import disable_progress_bar
 from trl.trainer.grpo_config import GRPOConfig
 
 from editr1.errors import ConfigError, MissingExtraError, ModelError
-from editr1.files import write_json
 from editr1.judges.loading import merge
-from editr1.judges.names import MODEL_FILES, resolve_model, split_adapter
+from editr1.judges.names import resolve_model, split_adapter
 from editr1.rundir import MetricsLog, RunDir
+from editr1.training.finish import name_base
+from editr1.training.gcpo.card import write_card
 from editr1.training.gcpo.data import Halves, load_pairs
 from editr1.training.gcpo.recipe import GcpoRecipe, Lora
 from editr1.training.gcpo.stickers import write_sticker_preferences
@@ -270,11 +270,9 @@ def _save(
         accelerator.unwrap_model(trainer.model).save_pretrained(partial, state_dict=state)
         trainer.processor.save_pretrained(partial)
         asked.write(partial, template)
-        config = partial / MODEL_FILES[1]
-        if config.is_file():  # an adapter: its base by the name that the recipe has for it, not by where it lies here
-            base = {"base_model_name_or_path": recipe.parent}
-            write_json(config, json.loads(config.read_text(encoding="utf-8")) | base)
-            (partial / "README.md").unlink(missing_ok=True)  # peft's, which is empty
+        if recipe.lora is not None:
+            name_base(partial, recipe.parent)
+        write_card(partial, recipe, asked, list(run.metrics()))
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     accelerator.wait_for_everyone()

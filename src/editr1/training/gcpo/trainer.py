@@ -108,7 +108,7 @@ class GCPOTrainer(GRPOTrainer):
             processing_class=processing_class,
             **kwargs,
         )
-        bare = self._bare(self.model)
+        bare = self.bare(self.model)
         if self.use_vllm:
             self.vllm_generation = CheckedVllm(self.vllm_generation, bare.config.image_token_id)
         self.without_engine = "engine is 'generate'" if engine == "generate" else self._why_no_engine()
@@ -119,7 +119,7 @@ class GCPOTrainer(GRPOTrainer):
         if self.without_sharing is None:
             for known in (self.model, self.ref_model):
                 if known is not None:
-                    share_prefixes(self._bare(known))
+                    share_prefixes(self.bare(known))
 
     # Data: pairs stay whole.
 
@@ -177,7 +177,7 @@ class GCPOTrainer(GRPOTrainer):
             )
             return drawn
         if self._rollouts is None:
-            bare = self._bare(self.model)
+            bare = self.bare(self.model)
             self._rollouts = SharedRollouts(bare, self.processing_class, self.args, self.eos_token_ids)
         seed = draw_seed(self.args.seed, self.state.global_step, self._step % self.args.gradient_accumulation_steps)
         first = self.accelerator.process_index * len(prompt_ids)
@@ -308,7 +308,7 @@ class GCPOTrainer(GRPOTrainer):
 
         A reference model's head gives no entropies.
         """
-        config = self._bare(self.model).config
+        config = self.bare(self.model).config
         batch = share(
             rows,
             input_ids,
@@ -348,14 +348,14 @@ class GCPOTrainer(GRPOTrainer):
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None: the run directory's own files say more."""
 
-    def _bare(self, model: Any) -> Any:
-        """A model without wrappers and adapters."""
+    def bare(self, model: Any) -> Any:
+        """A model without wrappers; under LoRA the base model, whose layers hold the adapters."""
         model = self.accelerator.unwrap_model(model)
         return model.get_base_model() if hasattr(model, "get_base_model") else model
 
     def _why_no_engine(self) -> str | None:
         sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        return why_no_engine(self._bare(self.model), self.args, sharded)
+        return why_no_engine(self.bare(self.model), self.args, sharded)
 
 
 def check_settings(args: Any, halves: Any, extra: dict[str, Any]) -> None:

@@ -47,9 +47,8 @@ class HeldOut:
     def __call__(self, trainer: Any) -> list[tuple[EditVerdict, EditVerdict]]:
         """Verdicts on (preferred, other) of every pair; the processes share the work, and all get all."""
         if self._verifier is None:
-            model = trainer.accelerator.unwrap_model(trainer.model)
             judge = TransformersJudge.from_objects(
-                model, trainer.processing_class, name="in training", max_pixels=self._max_pixels
+                trainer.bare(trainer.model), trainer.processing_class, name="in training", max_pixels=self._max_pixels
             )
             sampling = Sampling(max_tokens=self._max_tokens)
             self._verifier = Verifier(judge, template=self._template, sampling=sampling, max_tries=1)

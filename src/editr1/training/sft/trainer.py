@@ -20,6 +20,7 @@ import torch
 from editr1.errors import DataError, MissingExtraError, ModelError
 from editr1.rundir import MetricsLog, RunDir
 from editr1.training.checkpoints import adopt_checkpoint
+from editr1.training.finish import name_base
 from editr1.training.muon import MuonAdamW
 from editr1.training.sft.data import (
     Chats,
@@ -337,6 +338,7 @@ def _finish(trainer: _Trainer, work: _Work, finished: Path, figures: Mapping[str
     if trainer.is_world_process_zero():
         if recipe.lora is not None:
             model.save_pretrained(run.path / "adapter")
+            name_base(run.path / "adapter", recipe.model)
             processor.save_pretrained(run.path / "adapter")
             if recipe.lora.merge:
                 model = model.merge_and_unload()

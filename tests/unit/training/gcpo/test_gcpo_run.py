@@ -141,6 +141,12 @@ def test_an_adapter_is_written_with_its_base_and_loads_like_a_model(recipe: Gcpo
     config = json.loads((model / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == recipe.parent
     assert not (model / "config.json").exists()
+    card = (model / "README.md").read_text()
+    assert "library_name: peft" in card
+    assert f"`{recipe.parent}` reinforced on preference pairs" in card
+    assert "a LoRA adapter, rank 2, alpha 4; 4 steps of 2 pairs with 3 rollouts" in card
+    assert "| without a verdict | 100.0 | 100.0 |" in card
+    assert json.loads((model / "training.json").read_text())["recipe"]["lora"]["rank"] == 2
     assert VerifierConfig.read(model / "verifier_config.json").template == "compact"
     weights = load_file(model / "adapter_model.safetensors")
     assert {value.dtype for value in weights.values()} == {torch.float32}
