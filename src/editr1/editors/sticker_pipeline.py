@@ -1,8 +1,8 @@
 """The embedded editor: a real `FluxKontextPipeline`, small enough to be trained and sampled on two CPU cores.
 
 It edits pictures of 96x96. The VAE makes a latent picture of 12x12 of each, so that edited and reference picture are 36
-tokens both; a token stands for 16x16 pixels with 4 x 32 numbers. (FLUX has 4 x 16 for as many pixels; a picture of
-96x96 has more detail to a pixel than one of 1024x1024.)
+tokens both; a token stands for 16x16 pixels with 4 x 16 numbers, as in FLUX. More would tell more of the picture, and
+leave a transformer of this width too little room beside them.
 
 How it is meant to be trained, in this order:
 
@@ -72,8 +72,8 @@ class Size:
 
 
 SIZES: dict[str, Size] = {
-    "small": Size(192, 2, 4, 192, 3, 128, 2, (16, 32, 64, 128), 32, 1024),
-    "large": Size(256, 2, 5, 256, 2, 128, 2, (32, 64, 96, 128), 32, 1024),
+    "small": Size(192, 2, 4, 192, 3, 128, 2, (16, 32, 64, 128), 16, 1024),
+    "large": Size(256, 2, 5, 256, 2, 128, 2, (32, 64, 96, 128), 16, 1024),
 }
 
 

@@ -202,11 +202,15 @@ def _make_encoder(dims: Size, tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLForConditi
 
 
 def set_latent_statistics(pipeline: Any, latents: Tensor) -> None:
-    """Write mean and deviation of each channel of the VAE's latents into its config.
+    """Write the mean of each channel of the VAE's latents into its config, and one deviation for all of them.
+
+    With a deviation for each, the fine would count as much as the coarse (`training.pretrain.components`).
 
     Args:
         pipeline: whose VAE made the latents.
         latents: (N, C, h, w), the modes of the latents of many pictures.
     """
     channels = latents.transpose(0, 1).flatten(1)
-    pipeline.vae.register_to_config(latents_mean=channels.mean(1).tolist(), latents_std=channels.std(1).tolist())
+    mean = channels.mean(1, keepdim=True)
+    spread = (channels - mean).square().mean().sqrt().item()
+    pipeline.vae.register_to_config(latents_mean=mean[:, 0].tolist(), latents_std=[spread] * len(channels))

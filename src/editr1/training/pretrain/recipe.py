@@ -38,6 +38,8 @@ class VaeRecipe(Recipe):
         kl: weight of the divergence of a picture's latents from the unit Gaussian, summed over its latents, beside the
             mean absolute error of pixels in [-1, 1].
         edge: weight of the mean absolute error of the differences between neighbouring pixels.
+        components: weight of the mean squared distance of the latents from the coefficients of the principal
+            components of squares of pixels, whose mean square is 1 (`editr1.training.pretrain.components`).
         measured: held-out pictures on which the finished autoencoder is measured.
     """
 
@@ -48,6 +50,7 @@ class VaeRecipe(Recipe):
     optimizer: Literal["adamw", "muon"] = "muon"
     kl: NonNegativeFloat = 1e-7
     edge: NonNegativeFloat = 0.5
+    components: NonNegativeFloat = 0.25
     measured: PositiveInt = 256
 
 

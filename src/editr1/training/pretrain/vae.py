@@ -15,6 +15,7 @@ from torch import Tensor
 
 from editr1.rundir import RunDir
 from editr1.stickers.draw import pixels as draw_pixels
+from editr1.training.pretrain.components import Components
 from editr1.training.pretrain.data import EditMixture, PictureBatches, Pixels, draw
 from editr1.training.pretrain.evaluate import classify, held_out_tasks, summarise
 from editr1.training.pretrain.models import Trainee
@@ -29,6 +30,9 @@ FOLDER = "vae"
 
 _MEASURED_LATENTS = 2048
 """Pictures whose latents say what mean and deviation the transformer sees."""
+
+_COMPONENTS_FROM = 1024
+"""Pictures whose squares' principal components the latents are drawn towards."""
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -75,12 +79,13 @@ def train_vae(trainee: Trainee, recipe: EditorRecipe, run: RunDir, report: Repor
         vae.decoder.compile()
     state = TrainState({FOLDER: vae}, make_optimizers({FOLDER: vae}, settings.learning_rate, 0.0, settings.optimizer))
     done = state.resume(run, 0)
+    components = find_components(trainee, recipe) if settings.components else None
     data = PictureBatches(EditMixture(recipe.edits), settings.batch_size, settings.steps)
     started = time.monotonic()
     with run.log(after=done) as log:
         for step, pictures in enumerate(draw(data, done, recipe.workers), start=done):
             rate = learning_rate(step, settings)
-            figures = one_step(trainee, to_pixels(pictures, trainee.device), recipe, step)
+            figures = one_step(trainee, to_pixels(pictures, trainee.device), recipe, step, components)
             figures["grad_norm"] = state.step(step, rate, 1.0)
             if (step + 1) % recipe.log_every == 0 or step + 1 == settings.steps:
                 pace = (step + 1 - done) * settings.batch_size / (time.monotonic() - started)
@@ -97,7 +102,17 @@ def train_vae(trainee: Trainee, recipe: EditorRecipe, run: RunDir, report: Repor
     _keep(vae, run.path / FOLDER)
 
 
-def one_step(trainee: Trainee, pixels: Tensor, recipe: EditorRecipe, step: int) -> dict[str, Any]:
+def find_components(trainee: Trainee, recipe: EditorRecipe) -> Components:
+    """Of the squares that a latent stands for, in pictures of the recipe's own edits."""
+    data = PictureBatches(EditMixture(recipe.edits), _COMPONENTS_FROM, 1)
+    pixels = to_pixels(data[0], "cpu")
+    latents = trainee.encode(pixels[:1].to(trainee.device))[0]
+    return Components.of(pixels, pixels.shape[-1] // latents.shape[-1], latents.shape[1])
+
+
+def one_step(
+    trainee: Trainee, pixels: Tensor, recipe: EditorRecipe, step: int, components: Components | None = None
+) -> dict[str, Any]:
     """Gradients of the loss of a batch, (B, 3, H, W) in [-1, 1], and its figures."""
     generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
     with autocast(trainee.device, recipe.precision):
@@ -106,8 +121,13 @@ def one_step(trainee: Trainee, pixels: Tensor, recipe: EditorRecipe, step: int) 
         made = trainee.decode(mean + (0.5 * logvar).exp() * noise).float()
     kl = gaussian_kl(mean, logvar)
     loss = reconstruction_loss(made, pixels, recipe.vae.edge) + recipe.vae.kl * kl
+    figures = {"kl": kl.detach()}
+    if components is not None:
+        off = (mean - components.coefficients(pixels)).square().mean()
+        loss = loss + recipe.vae.components * off
+        figures["off_components"] = off.detach()
     loss.backward()
-    return {"loss": loss.detach(), "kl": kl.detach()} | accuracy(made.detach(), pixels)
+    return {"loss": loss.detach()} | figures | accuracy(made.detach(), pixels)
 
 
 def accuracy(made: Tensor, pixels: Tensor) -> dict[str, float]:
