@@ -11,6 +11,8 @@ import pytest
 from editr1.cli import options
 from editr1.cli.main import run
 from editr1.judges import ChatReply, ReplyStatus, ScriptedJudge
+from editr1.stickers.draw import draw
+from editr1.stickers.tasks import sample_task
 from editr1.verifier import Verifier
 
 FAILED = ChatReply(ReplyStatus.ERROR, error="the service is down")
@@ -363,6 +365,38 @@ def test_gsb_from_the_command_line(editr1, tmp_path):
     assert outcome.code == 1
     assert "ann marked c0 as good and as bad; it does not count" in outcome.err
     assert editr1("eval", "gsb", "nowhere.csv").code == 2
+
+
+def test_gsb_of_two_editors_by_their_judge(editr1):
+    """Six tasks: the old editor does nothing, the new one is right on the first four and does nothing on the others.
+
+    Good 4, same 2: GSB 4 / 6; four contexts one way, exact sign test 2 / 2^4 = 0.125.
+    """
+    for name in ("old", "new"):
+        for index in range(6):
+            task = sample_task("unit-gsb", index)
+            place = Path(name) / task.kind.value / f"{index}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            draw(task.after if name == "new" and index < 4 else task.before).save(place)
+        arguments = ("--data", "unit-gsb:6", "--images", name, "--out", f"run-{name}", "--name", name)
+        assert editr1("eval", "editor", "stickers", *arguments).code == 0
+    outcome = editr1("eval", "gsb", "run-old", "run-new", "--margin", 0.5, "--out", "gsb.json")
+    assert outcome.code == 0, outcome.err
+    assert "good 4, same 2, bad 0, on 6 contexts" in outcome.out
+    assert "p = 0.125" in outcome.out
+    assert "kappa" not in outcome.out
+    assert outcome.err == ""
+    found = json.loads(Path("gsb.json").read_text())
+    assert found["gsb"]["gsb"]["value"] == pytest.approx(4 / 6)
+    assert (found["old"], found["new"], found["margin"]) == ("run-old", "run-new", 0.5)
+    outcome = editr1("eval", "gsb", "run-new", "--margin", 0.5)
+    assert outcome.code == 2
+    assert "--margin is for two runs" in outcome.err
+    next(Path("new").rglob("5.png")).unlink()
+    editr1("eval", "editor", "stickers", "--data", "unit-gsb:6", "--images", "new", "--out", "run-less")
+    outcome = editr1("eval", "gsb", "run-old", "run-less")
+    assert "on 5 contexts" in outcome.out
+    assert "1 tasks are in one run only, 0 lack a score" in outcome.err
 
 
 def test_an_editor_from_the_command_line(editr1, kit, write_rows, tmp_path):
