@@ -84,15 +84,18 @@ def show_reward_model(benchmark: Benchmark, result: RewardModelResult, tie_margi
 
 
 def show_editor(benchmark: EditorBenchmark, result: EditorResult) -> None:
-    """Means by category, for each language and subset, and the published figures."""
+    """Means by category, for each language and subset, and the published figures; intervals of the means alone."""
     console = Console()
     for name, found in result.tables.items():
         table = _table(f"{benchmark.title} {name}: {found.judged} pictures, {found.failed} without a score", figures=())
+        table.columns[0].no_wrap = True
         for figure in found.macro:
             table.add_column(figure, justify="right")
         for category, row in found.categories.items():
-            table.add_row(escape(category), *(_points(row[name]) if name in row else "" for name in found.macro))
-        table.add_row("[bold]mean of categories", *(f"[bold]{_points(e)}" for e in found.macro.values()))
+            values = (f"{row[name].value:.2f}" if name in row else "" for name in found.macro)
+            table.add_row(escape(category), *values)
+        table.add_row("[bold]mean of categories", *(f"[bold]{e.value:.2f}" for e in found.macro.values()))
+        table.add_row("95 % interval", *(f"{e.low:.2f}-{e.high:.2f}" for e in found.macro.values()))
         console.print(table)
         if len(found.categories) < benchmark.categories:
             console.print(
