@@ -103,6 +103,34 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(
     assert rows(broken) == rows(whole)
 
 
+def test_an_interrupted_adapter_ends_like_an_uninterrupted_one(
+    recipe: GcpoRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken off in step 3, after the checkpoint of step 2."""
+    lora = recipe.model_copy(update={"lora": Lora(rank=2, alpha=4.0, targets=["q_proj", "v_proj"]), "steps": 4})
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train_gcpo(lora, whole)
+    on_step_end = Watch.on_step_end
+
+    def break_off(self: Watch, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        on_step_end(self, args, state, control, **kwargs)
+        if state.global_step == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Watch, "on_step_end", break_off)
+        with pytest.raises(KeyboardInterrupt):
+            train_gcpo(lora, broken)
+    train_gcpo(lora, broken)
+    weights = [load_file(folder / "model" / "adapter_model.safetensors") for folder in (whole, broken)]
+    assert any(value.abs().max() > 0 for name, value in weights[0].items() if "lora_B" in name)
+    assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
+    assert rows(whole) == rows(broken)
+    before = (broken / "model" / "adapter_model.safetensors").read_bytes()
+    train_gcpo(lora, broken)  # once more: nothing is left to do
+    assert (broken / "model" / "adapter_model.safetensors").read_bytes() == before
+
+
 def test_the_vision_tower_can_be_left_as_it_is(recipe: GcpoRecipe, tmp_path: Path) -> None:
     short = recipe.model_copy(update={"train_vision": False, "steps": 2, "heldout_pairs": 0, "samples": 0})
     learnt = load_file(train_gcpo(short, tmp_path / "run") / "model.safetensors")
