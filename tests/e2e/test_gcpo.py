@@ -71,11 +71,10 @@ def test_killed_and_resumed_it_ends_with_the_same_weights(tmp_path: Path, reposi
     assert done < SMALL["steps"]
     finish(start(tmp_path, "killed", repository))
 
-    whole, killed = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "killed"))
-    parent = load_file(repository / "src/editr1/models/sticker-verifier-small/model.safetensors")
+    whole, killed = (load_file(tmp_path / name / "model" / "adapter_model.safetensors") for name in ("whole", "killed"))
     assert whole.keys() == killed.keys()
     assert all((whole[name] == killed[name]).all() for name in whole)
-    assert any((whole[name] != parent[name]).any() for name in whole), "nothing was learnt, so nothing was tested"
+    assert any(whole[name].any() for name in whole if "lora_B" in name), "nothing was learnt, so nothing was tested"
 
     one, two = (
         [{k: v for k, v in row.items() if k not in ("time", "step_time")} for row in rows(tmp_path / name)]
