@@ -49,10 +49,7 @@ def load(
         ConfigError: if device or dtype is unknown.
         MissingExtraError: if an adapter is given and peft is not installed.
     """
-    model, found = split_adapter(model)
-    if found is not None and adapter is not None:
-        raise ConfigError(f"{found} is an adapter itself: give the model that it belongs to, or no other adapter")
-    adapter = found or adapter
+    model, adapter = split_adapter(model, adapter)
     _check_folder(model, "config.json", "model")
     if adapter is not None:
         _check_folder(adapter, "adapter_model.safetensors", "adapter")

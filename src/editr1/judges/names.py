@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from editr1.errors import ModelError
+from editr1.errors import ConfigError, ModelError
 
 MODELS_FOLDER = Path(__file__).parents[1] / "models"
 
@@ -40,21 +40,28 @@ def resolve_model(name: str | Path) -> str:
     return resolve_shipped(name, SHIPPED, _COMMANDS, MODELS_FOLDER, *MODEL_FILES)
 
 
-def split_adapter(model: str) -> tuple[str, str | None]:
+def split_adapter(model: str, adapter: str | None = None) -> tuple[str, str | None]:
     """A model's base and its LoRA adapter: where `model` is the folder of an adapter, the base that it names.
 
     A base that is no name of a shipped model is a path, from the adapter's folder or from the working directory, or a
     hub id.
 
+    Args:
+        model: folder or hub id.
+        adapter: to be put on the model.
+
     Returns:
-        base, adapter; the model itself and None if it is no adapter's folder.
+        base, adapter; what was given if the model is no adapter's folder.
 
     Raises:
+        ConfigError: if the model is an adapter's folder, and another adapter is given.
         ModelError: if the adapter does not say what it belongs to.
     """
     folder = Path(model).expanduser()
     if (folder / MODEL_FILES[0]).is_file() or not (folder / MODEL_FILES[1]).is_file():
-        return model, None
+        return model, adapter
+    if adapter is not None:
+        raise ConfigError(f"{model} is an adapter itself: give the model that it belongs to, or no other adapter")
     try:
         base = json.loads((folder / MODEL_FILES[1]).read_text(encoding="utf-8")).get("base_model_name_or_path")
     except (OSError, ValueError, AttributeError) as exc:

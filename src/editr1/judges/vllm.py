@@ -53,8 +53,7 @@ class VLLMJudge:
             import vllm
         except ImportError as exc:
             raise MissingExtraError("the vLLM judge", "vllm") from exc
-        path, found = split_adapter(resolve_model(model))
-        adapter = found or adapter
+        path, adapter = split_adapter(resolve_model(model), adapter)
         options: dict[str, Any] = {
             "model": path,
             "revision": revision,

@@ -109,6 +109,18 @@ def test_an_adapter_goes_with_every_call_and_into_the_fingerprint(tmp_path):
     assert VLLMJudge("some/model", gpu_memory_utilization=0.5).fingerprint in prints
 
 
+def test_an_adapters_folder_stands_for_its_base_with_it(tmp_path):
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"x")
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "some/model"}')
+    judge = VLLMJudge(tmp_path)
+    judge.chat([chat()])
+    assert FakeLLM.made[0].options["model"] == "some/model"
+    assert FakeLLM.made[0].calls[0][2] == ("adapter", 1, str(tmp_path))
+    assert judge.fingerprint == VLLMJudge("some/model", adapter=str(tmp_path)).fingerprint
+    with pytest.raises(ConfigError, match="is an adapter itself"):
+        VLLMJudge(tmp_path, adapter="another")
+
+
 def test_errors_say_what_to_do(monkeypatch):
     with pytest.raises(ModelError, match=r"vLLM cannot load 'missing/model' \(no such model\)"):
         VLLMJudge("missing/model")
