@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from editr1.files import write_atomic, write_json
-from editr1.judges.names import resolve_model
+from editr1.files import write_json
+from editr1.training.cards import said_notice, write_verifier_card
 from editr1.training.gcpo.recipe import GcpoRecipe
 from editr1.verifier.config import VerifierConfig
 
@@ -33,44 +33,26 @@ def write_card(folder: Path, recipe: GcpoRecipe, asked: VerifierConfig, rows: Se
         folder / "training.json",
         {"recipe": recipe.model_dump(mode="json"), "held_out": [measured[0], measured[-1]] if measured else []},
     )
-    how = (
-        "all weights"
-        if recipe.lora is None
-        else f"a LoRA adapter, rank {recipe.lora.rank}, alpha {recipe.lora.alpha:g}"
+    lora = recipe.lora
+    trained = "all weights" if lora is None else f"a LoRA adapter, rank {lora.rank}, alpha {lora.alpha:g}"
+    return write_verifier_card(
+        folder,
+        recipe.name,
+        recipe.parent,
+        how="reinforced on preference pairs by GCPO with editr1, after section 3 of the Edit-R1 paper",
+        tag="gcpo",
+        facts={
+            "Training": f"{trained}; {recipe.steps:,} steps of {recipe.pairs_per_step} pairs with {recipe.rollouts} "
+            f"rollouts of each half at temperature {recipe.temperature:g}, peak learning rate "
+            f"{recipe.learning_rate:g}, {recipe.schedule} schedule, seed {recipe.seed}. All settings are in "
+            "`training.json`.",
+            "Limits": "it has learnt to order edits as its pairs do, by what its parent sees."
+            + said_notice(asked.notice),
+        },
+        about=recipe.about,
+        tables=_table(measured),
+        library="transformers" if lora is None else "peft",
     )
-    about = [recipe.about.strip(), ""] if recipe.about.strip() else []
-    notice = f" {asked.notice[0].upper()}{asked.notice[1:]}." if asked.notice else ""
-    parts = [
-        "---",
-        f"library_name: {'transformers' if recipe.lora is None else 'peft'}",
-        "pipeline_tag: image-text-to-text",
-        "tags: [image-editing, reward-model, gcpo]",
-        *([] if _is_local(recipe.parent) else [f"base_model: {recipe.parent}"]),
-        "---",
-        f"# {recipe.name}",
-        "",
-        f"A verifier of image edits: `{recipe.parent}` reinforced on preference pairs by GCPO with editr1, after "
-        "section 3 of the Edit-R1 paper (arXiv 2604.27505).",
-        "",
-        f"- **Training**: {how}; {recipe.steps:,} steps of {recipe.pairs_per_step} pairs with {recipe.rollouts} "
-        f"rollouts of each half at temperature {recipe.temperature:g}, peak learning rate {recipe.learning_rate:g}, "
-        f"{recipe.schedule} schedule, seed {recipe.seed}. All settings are in `training.json`.",
-        f"- **Limits**: it has learnt to order edits as its pairs do, by what its parent sees.{notice}",
-        "",
-        *about,
-        *_table(measured),
-        "```python",
-        "from editr1 import Verifier",
-        "",
-        'verdict = Verifier.from_pretrained("path/to/this/folder").score(source, edited, instruction)',
-        "```",
-        "",
-    ]
-    return write_atomic(folder / "README.md", "\n".join(parts))
-
-
-def _is_local(parent: str) -> bool:
-    return resolve_model(parent) != parent or Path(parent).expanduser().exists()
 
 
 def _table(measured: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -140,7 +140,7 @@ class GcpoRecipe(Recipe):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     engine: Literal["auto", "fast", "generate", "vllm-server", "vllm-colocate"] = "auto"
     share_prefix: bool = True
-    about: str = ""
+    about: str | None = None
     lora: Lora | None = None
     train_vision: bool = True
     weights: Literal["float32", "bfloat16"] | None = None

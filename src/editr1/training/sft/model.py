@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from editr1.errors import ConfigError, ModelError
-from editr1.files import write_atomic, write_json
+from editr1.files import write_json
 from editr1.judges.loading import load
 from editr1.judges.names import resolve_model
+from editr1.training.cards import said_notice, write_verifier_card
 from editr1.training.sft.recipe import LoraRecipe, SftRecipe
 from editr1.training.vision import freeze_vision, text_side
 from editr1.verifier.config import VerifierConfig
@@ -166,46 +167,29 @@ def write_card(folder: Path, recipe: SftRecipe, facts: Mapping[str, Any]) -> Pat
             (its fingerprint), "data" (a digest).
     """
     write_json(folder / "training.json", {"recipe": recipe.model_dump(mode="json"), **facts})
-    shipped = resolve_model(recipe.model) != recipe.model
-    base = [] if shipped or Path(recipe.model).exists() else [f"base_model: {recipe.model}"]
     how = "full fine-tuning" if recipe.lora is None else f"LoRA, rank {recipe.lora.rank}, alpha {recipe.lora.alpha}"
-    size = f"{facts['parameters'] / 1e6:,.1f} M parameters, {facts['trained_parameters'] / 1e6:,.1f} M of them trained"
     figures = [f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in facts["held_out"].items()]
     left_out = f" ({facts['left_out']:,} longer than {recipe.max_length} tokens left out)" if facts["left_out"] else ""
-    parts = [
-        "---",
-        "library_name: transformers",
-        "pipeline_tag: image-text-to-text",
-        "tags: [image-editing, reward-model, sft]",
-        *base,
-        "---",
-        f"# {recipe.name}",
-        "",
-        f"A verifier of image edits: `{Path(recipe.model).name if not base else recipe.model}` fine-tuned on "
-        f"reasoning traces (mode {', '.join(recipe.modes)}) with editr1, after section 4 of the Edit-R1 paper (arXiv "
-        f"2604.27505).",
-        "",
-        f"- **Learnt from**: {facts['chats']:,} chats{left_out}, digest `{facts['data']}`; loss on the answers only.",
-        f"- **Training**: {how}; {facts['steps']:,} steps of {recipe.batch_size}, peak learning rate "
-        f"{recipe.learning_rate:g}, {recipe.schedule} schedule, {recipe.precision}, seed {recipe.seed}. All settings "
-        f"are in `training.json`.",
-        f"- **Size**: {size}.",
-        f"- **Limits**: it has learnt to judge edits like those of its data, as its data's judges do.{_notice(recipe)}",
-        "",
-        *([recipe.about.strip(), ""] if recipe.about else []),
-        *(["Held-out rows:", "", "| | |", "|---|---|", *figures, ""] if figures else []),
-        "```python",
-        "from editr1 import Verifier",
-        "",
-        'verdict = Verifier.from_pretrained("path/to/this/folder").score(source, edited, instruction)',
-        "```",
-        "",
-    ]
-    return write_atomic(folder / "README.md", "\n".join(parts))
-
-
-def _notice(recipe: SftRecipe) -> str:
-    return f" {recipe.notice[0].upper()}{recipe.notice[1:]}." if recipe.notice else ""
+    return write_verifier_card(
+        folder,
+        recipe.name,
+        recipe.model,
+        how=f"fine-tuned on reasoning traces (mode {', '.join(recipe.modes)}) with editr1, after section 4 of the "
+        "Edit-R1 paper",
+        tag="sft",
+        facts={
+            "Learnt from": f"{facts['chats']:,} chats{left_out}, digest `{facts['data']}`; loss on the answers only.",
+            "Training": f"{how}; {facts['steps']:,} steps of {recipe.batch_size}, peak learning rate "
+            f"{recipe.learning_rate:g}, {recipe.schedule} schedule, {recipe.precision}, seed {recipe.seed}. All "
+            "settings are in `training.json`.",
+            "Size": f"{facts['parameters'] / 1e6:,.1f} M parameters, {facts['trained_parameters'] / 1e6:,.1f} M of "
+            "them trained.",
+            "Limits": "it has learnt to judge edits like those of its data, as its data's judges do."
+            + said_notice(recipe.notice),
+        },
+        about=recipe.about,
+        tables=["Held-out rows:", "", "| | |", "|---|---|", *figures, ""] if figures else [],
+    )
 
 
 def check_hub(repository: str) -> None:

@@ -59,12 +59,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k not in ("time", "step_time")} for row in found]
 
 
-def test_an_interrupted_run_ends_like_an_uninterrupted_one(
-    recipe: GcpoRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Broken off in step 3, after the checkpoint of step 2; the pairs are gone through more than once."""
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    train_gcpo(recipe, whole)
+def break_off_in_step_3(recipe: GcpoRecipe, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on_step_end = Watch.on_step_end
 
     def break_off(self: Watch, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -75,7 +70,16 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(
     with monkeypatch.context() as patch:
         patch.setattr(Watch, "on_step_end", break_off)
         with pytest.raises(KeyboardInterrupt):
-            train_gcpo(recipe, broken)
+            train_gcpo(recipe, folder)
+
+
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(
+    recipe: GcpoRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken off in step 3, after the checkpoint of step 2; the pairs are gone through more than once."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train_gcpo(recipe, whole)
+    break_off_in_step_3(recipe, broken, monkeypatch)
     assert (broken / "checkpoints" / "latest").read_text() == "step-000002\n"
     model = train_gcpo(recipe, broken)
 
@@ -110,17 +114,7 @@ def test_an_interrupted_adapter_ends_like_an_uninterrupted_one(
     lora = recipe.model_copy(update={"lora": Lora(rank=2, alpha=4.0, targets=["q_proj", "v_proj"]), "steps": 4})
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train_gcpo(lora, whole)
-    on_step_end = Watch.on_step_end
-
-    def break_off(self: Watch, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        on_step_end(self, args, state, control, **kwargs)
-        if state.global_step == 3:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Watch, "on_step_end", break_off)
-        with pytest.raises(KeyboardInterrupt):
-            train_gcpo(lora, broken)
+    break_off_in_step_3(lora, broken, monkeypatch)
     train_gcpo(lora, broken)
     weights = [load_file(folder / "model" / "adapter_model.safetensors") for folder in (whole, broken)]
     assert any(value.abs().max() > 0 for name, value in weights[0].items() if "lora_B" in name)
@@ -171,7 +165,7 @@ def test_an_adapter_is_written_with_its_base_and_loads_like_a_model(recipe: Gcpo
     assert not (model / "config.json").exists()
     card = (model / "README.md").read_text()
     assert "library_name: peft" in card
-    assert f"`{recipe.parent}` reinforced on preference pairs" in card
+    assert f"`{Path(recipe.parent).name}` reinforced on preference pairs" in card
     assert "a LoRA adapter, rank 2, alpha 4; 4 steps of 2 pairs with 3 rollouts" in card
     assert "| without a verdict | 100.0 | 100.0 |" in card
     assert json.loads((model / "training.json").read_text())["recipe"]["lora"]["rank"] == 2
