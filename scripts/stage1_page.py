@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from pages import line, read, without_pauses
 
 RESULTS = Path(__file__).parents[1] / "docs/results"
 STAGES = ("select", "decompose", "edit", "trace", "verify", "choose")
@@ -25,11 +25,6 @@ HELD_OUT = (
     ("pair_ties", "ties", True),
     ("loss", "loss", False),
 )
-
-
-def read(path: Path) -> Any:
-    """A JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def gather(args: argparse.Namespace) -> dict[str, Any]:
@@ -97,22 +92,6 @@ def seconds(metrics: Path) -> float:
 def stage_seconds(folder: Path) -> float:
     """Of a stage of curation."""
     return without_pauses([file.stat().st_mtime for file in folder.iterdir()])
-
-
-def without_pauses(times: Sequence[float]) -> float:
-    """Seconds from the first to the last of something that is done again and again.
-
-    The first one's time, before there is anything to reckon from, is taken to be the usual one. A pause, as between a
-    kill and going on, counts no more than five of them.
-    """
-    gaps = sorted(b - a for a, b in pairwise(sorted(times)))
-    usual = gaps[len(gaps) // 2]
-    return sum(min(gap, 5 * usual) for gap in gaps) + usual
-
-
-def line(*cells: object) -> str:
-    """A row of a table."""
-    return f"| {' | '.join(map(str, cells))} |"
 
 
 def percent(value: float) -> str:

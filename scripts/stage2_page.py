@@ -17,11 +17,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from curves import draw_curves
+from pages import line, read, rule, without_pauses
 
 from editr1.evaluation.reward_models import compare_runs
 from editr1.evaluation.runs import read_result
@@ -44,11 +44,6 @@ ORACLE = {
 KEPT = ("rollouts", "pairs_per_step", "steps", "learning_rate", "schedule", "temperature", "beta", "clip", "seed")
 
 
-def read(path: Path) -> Any:
-    """A JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 def gather(size: str, run: Path, measured: Path) -> dict[str, Any]:
     """What the page shows of one size."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -56,7 +51,6 @@ def gather(size: str, run: Path, measured: Path) -> dict[str, Any]:
     compared, warnings = compare_runs(str(measured / "sft"), str(measured / "gcpo"))
     if compared is None or warnings:
         raise SystemExit(f"{measured}: the two runs do not compare: {', '.join(warnings) or 'no pair in common'}")
-    gaps = sorted(b["time"] - a["time"] for a, b in pairwise(rows))
     judges = {}
     for name in ("sft", "gcpo"):
         result, oracle = read_result(str(measured / name)), read(measured / f"{name}.json")
@@ -66,8 +60,9 @@ def gather(size: str, run: Path, measured: Path) -> dict[str, Any]:
         }
     return {
         "size": size,
-        "recipe": {name: recipe[name] for name in ("parent", *KEPT)},
-        "minutes": sum(min(gap, 5 * gaps[len(gaps) // 2]) for gap in gaps) / 60,
+        "recipe": {name: recipe[name] for name in ("parent", *KEPT)}
+        | {"trained": "all weights" if recipe.get("lora") is None else f"LoRA, rank {recipe['lora']['rank']}"},
+        "minutes": without_pauses([row["time"] for row in rows]) / 60,
         "cores": read(run / "environment.json")["machine"]["cores"],
         "curves": {name: [[r["step"], r[name]] for r in rows if name in r] for name, _ in PLOTS},
         "judges": judges,
@@ -91,11 +86,6 @@ def estimate(value: Any) -> dict[str, float]:
     return {"value": value.value, "low": value.low, "high": value.high}
 
 
-def line(*cells: object) -> str:
-    """A row of a table."""
-    return f"| {' | '.join(map(str, cells))} |"
-
-
 def percent(found: Mapping[str, float] | None) -> str:
     """E.g. "84.5 [82.3, 86.7]"."""
     return "-" if not found else f"{100 * found['value']:.1f} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
@@ -117,7 +107,7 @@ def page(sizes: Sequence[Mapping[str, Any]], notes: str) -> str:
         "In percent, with 95 % bootstrap intervals.",
         "",
         head,
-        line(*["---"] * (1 + 2 * len(sizes))),
+        rule(1 + 2 * len(sizes)),
     ]
     found = [s["judges"][name] for s in sizes for name in ("sft", "gcpo")]
     for title, key in (
@@ -129,7 +119,7 @@ def page(sizes: Sequence[Mapping[str, Any]], notes: str) -> str:
     for part, figures in ORACLE.items():
         for figure, title in figures.items():
             lines.append(line(title, *(percent(f["oracle"][part][figure]) for f in found)))
-    lines += ["", line("GCPO less SFT, same pairs", *(s["size"] for s in sizes)), line(*["---"] * (1 + len(sizes)))]
+    lines += ["", line("GCPO less SFT, same pairs", *(s["size"] for s in sizes)), rule(1 + len(sizes))]
     for title, key in (("strict", "strict"), ("half credit", "half_credit")):
         lines.append(line(title, *(percent(s["difference"][key]) for s in sizes)))
     lines.append(
@@ -137,8 +127,8 @@ def page(sizes: Sequence[Mapping[str, Any]], notes: str) -> str:
     )
     lines.append(line("exact McNemar test", *(f"p = {s['difference']['p_value']:.2g}" for s in sizes)))
     lines += ["", "![Training dynamics of both sizes](../images/gcpo-dynamics.svg)", ""]
-    lines += [line("setting", *(s["size"] for s in sizes)), line(*["---"] * (1 + len(sizes)))]
-    for name in ("parent", *KEPT):
+    lines += [line("setting", *(s["size"] for s in sizes)), rule(1 + len(sizes))]
+    for name in sizes[0]["recipe"]:
         lines.append(line(name.replace("_", " "), *(s["recipe"][name] for s in sizes)))
     lines.append(line("minutes of training", *(f"{s['minutes']:.0f}" for s in sizes)))
     return "\n".join(lines) + "\n" + (f"\n{notes.strip()}\n" if notes.strip() else "")

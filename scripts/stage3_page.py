@@ -15,11 +15,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from curves import draw_curves
+from pages import line, read, rule, without_pauses
 
 from editr1.evaluation.gsb import gsb, marks_of_runs
 from editr1.evaluation.paired import pair_editors
@@ -37,13 +37,9 @@ PLOTS = {
     "diversity": "difference within a group, levels",
     "kl": "KL",
 }
+WATCHED = ("stayed", "unchanged")
 ORACLE = {"eval_watch/truth": "eval_reward"}
 """Where the oracle is the reward itself, it is not watched beside it."""
-
-
-def read(path: Path) -> Any:
-    """A JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def gather(name: str, run: Path, measured: Path, base: Path) -> dict[str, Any]:
@@ -52,7 +48,6 @@ def gather(name: str, run: Path, measured: Path, base: Path) -> dict[str, Any]:
     recipe = read(run / "config.json")
     judge = recipe["rewards"]["judge"]
     paired = pair_editors(read_rows(base), read_rows(measured), 1)
-    gaps = sorted(b["time"] - a["time"] for a, b in pairwise(rows))
     curves = {key: [[r["step"], r[key]] for r in rows if key in r] for key in PLOTS}
     if judge["kind"] == "oracle":
         curves |= {key: curves[stands_in] for key, stands_in in ORACLE.items()}
@@ -61,7 +56,7 @@ def gather(name: str, run: Path, measured: Path, base: Path) -> dict[str, Any]:
         "recipe": {key: recipe[key] for key in KEPT}
         | {"sampling steps": recipe["sampling"]["steps"], "noise": recipe["grpo"]["noise_level"]},
         "reward": judge["kind"] if judge["kind"] == "oracle" else judge["score"]["judge"]["model"],
-        "minutes": sum(min(gap, 5 * gaps[len(gaps) // 2]) for gap in gaps) / 60,
+        "minutes": without_pauses([row["time"] for row in rows]) / 60,
         "cores": read(run / "environment.json")["machine"]["cores"],
         "curves": curves,
         "figures": figures(measured),
@@ -80,11 +75,6 @@ def figures(measured: Path) -> dict[str, Any]:
     return macro | {"pictures": table["judged"]}
 
 
-def line(*cells: object) -> str:
-    """A row of a table."""
-    return f"| {' | '.join(map(str, cells))} |"
-
-
 def spread(found: Mapping[str, float], factor: float = 1.0, sign: str = "+", places: int = 1) -> str:
     """E.g. "+4.5 [+2.3, +6.7]"."""
     value, low, high = (f"{factor * found[key]:{sign}.{places}f}" for key in ("value", "low", "high"))
@@ -96,7 +86,7 @@ def results(found: Mapping[str, Any]) -> list[str]:
     base, runs = found["base"], found["runs"]
     lines = [
         line("editor", "utility", "GSB against before", "good / same / bad", "stayed", "unchanged"),
-        line(*["---"] * 6),
+        rule(6),
         line("before", f"{base['score']['value']:.2f}", "", "", *(f"{10 * base[k]['value']:.1f}" for k in WATCHED)),
     ]
     for run in runs:
@@ -115,16 +105,13 @@ def results(found: Mapping[str, Any]) -> list[str]:
         "Differences from before, task by task:",
         "",
         line("editor", "utility", "stayed", "unchanged"),
-        line(*["---"] * 4),
+        rule(4),
     ]
     for run in runs:
         gained = run["differences"]
         cells = (spread(gained["score"], places=2), *(spread(gained[key], 10) for key in WATCHED))
         lines.append(line(run["name"], *cells))
     return lines
-
-
-WATCHED = ("stayed", "unchanged")
 
 
 def page(found: Mapping[str, Any], notes: str) -> str:
@@ -147,13 +134,13 @@ def page(found: Mapping[str, Any], notes: str) -> str:
         "Utility gained, by category:",
         "",
         line("", *(run["name"] for run in runs)),
-        line(*["---"] * (1 + len(runs))),
+        rule(1 + len(runs)),
         *(line(kind, *(spread(run["categories"][kind], places=1) for run in runs)) for kind in kinds),
         "",
         "![Training dynamics](../images/editor-dynamics.svg)",
         "",
         line("setting", *(run["name"] for run in runs)),
-        line(*["---"] * (1 + len(runs))),
+        rule(1 + len(runs)),
         line("reward", *(run["reward"] for run in runs)),
     ]
     for name in runs[0]["recipe"]:
