@@ -9,10 +9,10 @@ from itertools import combinations
 from statistics import fmean, pstdev
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from editr1.rewards.base import RewardResult
+from editr1.rewards.pixels import levels
 from editr1.types import VerdictStatus
 
 _THUMBNAIL = 64
@@ -45,7 +45,7 @@ class GroupRecord:
 
 def diversity(images: Sequence[Image.Image]) -> float:
     """Mean difference between two pictures of a group, in levels of 255, seen small; 0 for a single one."""
-    small = [_levels(image.resize(_fit(image.size), Image.Resampling.BOX)) for image in images]
+    small = [levels(image.resize(_fit(image.size), Image.Resampling.BOX)) for image in images]
     return fmean(float(np.abs(a - b).mean()) for a, b in combinations(small, 2)) if len(small) > 1 else 0.0
 
 
@@ -89,10 +89,6 @@ def _parts(results: Sequence[RewardResult], watched: set[str]) -> dict[str, floa
             if part.value is not None:
                 found[f"{'watch' if name in watched else 'part'}/{name}"].append(part.value)
     return {name: fmean(values) for name, values in sorted(found.items())}
-
-
-def _levels(image: Image.Image) -> npt.NDArray[np.float32]:
-    return np.asarray(image.convert("RGB"), dtype=np.float32)
 
 
 def _fit(size: tuple[int, int]) -> tuple[int, int]:
