@@ -116,6 +116,8 @@ def _describe(stage: str, figures: dict[str, float]) -> str:
         return f"autoencoder  PSNR {figures['psnr']:.1f} dB"
     if stage == "latents":
         return "latents"
+    if stage == "text":
+        return f"text encoders  loss {figures['loss']:.2f}"
     return f"flow matching  loss {figures['loss']:.4f}" if "loss" in figures else "flow matching"
 
 

@@ -8,10 +8,11 @@ How it is meant to be trained, in this order:
 
 1. The VAE alone (`pipeline.vae`), on pictures before and after edits: L1 and a small KL term (weight about 1e-7), then
    `set_latent_scale` with the latents of some thousand pictures.
-2. Transformer and both text encoders together, by flow matching on latents of (source, right or faulty edit) that were
+2. Both text encoders alone, to tell what instructions ask for (`editr1.training.pretrain.text`).
+3. Transformer and both text encoders together, by flow matching on latents of (source, right or faulty edit) that were
    encoded beforehand: x = (1 - sigma) x0 + sigma e, target e - x0, sigma from a logistic normal and through the
    scheduler's shift. The text encoders are never trained again.
-3. `save_pipeline`, which writes how it is to be used beside the weights.
+4. `save_pipeline`, which writes how it is to be used beside the weights.
 """
 
 from __future__ import annotations

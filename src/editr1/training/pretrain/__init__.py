@@ -1,4 +1,4 @@
-"""Pretraining of the embedded editors on stickers: autoencoder, latents, flow matching.
+"""Pretraining of the embedded editors on stickers: autoencoder, latents, text encoders, flow matching.
 
-Read `run` first, which has the stages in order; each is a file: `vae`, `latents`, `flow`.
+Read `run` first, which has the stages in order; each is a file: `vae`, `latents`, `text`, `flow`.
 """

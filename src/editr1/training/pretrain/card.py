@@ -30,9 +30,10 @@ pictures of stickers on a backdrop. It stands where {stands_for} would stand, is
 - **Learnt from**: {edits:,} edits of {tasks:,} tasks (split `{split}`), drawn by `editr1.stickers`: scenes,
   instructions and faults are all simulated. No human data, no real edits. {right:.0%} of the edits are right; the
   others, as shares of all: {faults}.
-- **Training**: autoencoder {vae_steps:,} steps of {vae_batch} pictures, then transformer and text encoders together by
-  flow matching, {flow_steps:,} steps of {flow_batch} edits, peak learning rate {rate:g}, seed {seed}; {minutes:.0f}
-  minutes of optimisation on {machine}. What ships is a moving average of the weights. One command:
+- **Training**: autoencoder {vae_steps:,} steps of {vae_batch} pictures; text encoders {text_steps:,} steps of {text_batch}
+  instructions, to tell what they ask for; then transformer and text encoders together by flow matching,
+  {flow_steps:,} steps of {flow_batch} edits, peak learning rate {rate:g}, seed {seed}; {minutes:.0f} minutes of
+  optimisation on {machine}. What ships is a moving average of the weights. One command:
   `editr1 stickers train-editor recipes/sticker/{recipe}.toml`; settings in full in `training.json` beside this card.
 - **Autoencoder**, held-out pictures: PSNR {psnr:.1f} dB, mean absolute error {l1:.1f} levels of 255; {copies:.0%}
   of its copies of right results are called right.
@@ -104,7 +105,7 @@ def write_editor_card(
         "held_out": {name: round(value, 4) for name, value in held_out.items()},
     }
     write_json(folder / "training.json", record)
-    edits, vae, flow = config["edits"], config["vae"], config["flow"]
+    edits, vae, flow, words = config["edits"], config["vae"], config["flow"], config["text"]
     text = _TEMPLATE.format(
         name=config["name"],
         millions=sum(parameters.values()) / 1e6,
@@ -117,6 +118,8 @@ def write_editor_card(
         faults=_listed({name: share for name, share in shares.items() if name != "right" and share}),
         vae_steps=vae["steps"],
         vae_batch=vae["batch_size"],
+        text_steps=words["steps"],
+        text_batch=words["batch_size"],
         flow_steps=flow["steps"],
         flow_batch=flow["batch_size"],
         rate=flow["learning_rate"],
@@ -144,8 +147,8 @@ def write_editor_card(
 
 
 def optimisation_seconds(rows: Sequence[Mapping[str, Any]]) -> float:
-    """Seconds that the two trainings took, by their logged pace: pauses, measurements and encoding do not count."""
-    total = 0.0
+    """Seconds that the trainings took, by their logged pace: pauses, measurements and encoding do not count."""
+    total = float(sum(row["seconds"] for row in rows if row.get("stage") == "text"))
     for stage, pace in (("vae", "pictures_per_second"), ("flow", "examples_per_second")):
         own = [row for row in rows if row.get("stage") == stage and row.get(pace)]
         gaps = sorted(b["time"] - a["time"] for a, b in pairwise(own))

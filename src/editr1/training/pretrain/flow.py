@@ -1,4 +1,4 @@
-"""Third stage: transformer and text encoders together, by flow matching on latents.
+"""Fourth stage: transformer and text encoders together, by flow matching on latents.
 
 The transformer is called by `PipelineEditor.velocity` alone, which is also what samples, rolls out and replays: what is
 learnt here is what is asked later.
@@ -93,11 +93,12 @@ def train_flow(
     settings, before = recipe.flow, recipe.vae.steps
     editor = trainee.editor(torch.bfloat16 if recipe.precision == "bf16" else None)
     modules = trainee.trained
-    for module in modules.values():
-        module.requires_grad_(True)
+    for name, module in modules.items():
+        module.requires_grad_(name == "transformer" or settings.text_rate > 0)
     if recipe.compile:
         trainee.compile()
-    optimizers = make_optimizers(modules, settings.learning_rate, settings.weight_decay, settings.optimizer)
+    rates = dict.fromkeys(trainee.text_models, settings.text_rate)
+    optimizers = make_optimizers(modules, settings.learning_rate, settings.weight_decay, settings.optimizer, rates)
     state = TrainState(modules, optimizers, settings.ema)
     done = state.resume(run, before) - before
     order = Order(len(store), settings.batch_size, recipe.seed)

@@ -98,12 +98,29 @@ class EditsRecipe(Recipe):
         return -(-self.number // self.per_task)
 
 
+class TextRecipe(Recipe):
+    """Training of the text encoders alone: to tell what instructions ask for.
+
+    Attributes:
+        steps, batch_size: optimisation steps, and instructions in each; no steps leave the encoders to the flow alone.
+        learning_rate: peak of a linear warm-up over `warmup` steps and a cosine to a tenth.
+        weight_decay: of matrices.
+    """
+
+    steps: NonNegativeInt = 1200
+    batch_size: PositiveInt = 128
+    learning_rate: PositiveFloat = 2e-3
+    warmup: NonNegativeInt = 100
+    weight_decay: NonNegativeFloat = 0.01
+
+
 class FlowRecipe(Recipe):
     """Training of transformer and text encoders by flow matching.
 
     Attributes:
         steps, batch_size: optimisation steps, and edits in each.
         learning_rate: peak of a linear warm-up over `warmup` steps and a cosine to a tenth.
+        text_rate: the text encoders' learning rate as a share of it; 0 leaves them as they are.
         optimizer: "adamw"; or "muon" for the matrices inside the models, and AdamW for the rest.
         weight_decay: of matrices.
         max_grad_norm: of all gradients together.
@@ -117,6 +134,7 @@ class FlowRecipe(Recipe):
     batch_size: PositiveInt = 64
     learning_rate: PositiveFloat = 1e-3
     warmup: NonNegativeInt = 100
+    text_rate: Annotated[float, Field(ge=0, le=1)] = 0.1
     optimizer: Literal["adamw", "muon"] = "adamw"
     weight_decay: NonNegativeFloat = 0.01
     max_grad_norm: PositiveFloat = 1.0
@@ -146,7 +164,7 @@ class EditorHeldOut(Recipe):
 
 
 class EditorRecipe(Recipe):
-    """Pretraining of an embedded editor: the autoencoder, the latents of edits, then flow matching.
+    """Pretraining of an embedded editor: the autoencoder, the latents of edits, the text encoders, flow matching.
 
     Attributes:
         name: of the model, and of its folder.
@@ -168,6 +186,7 @@ class EditorRecipe(Recipe):
     texts: PositiveInt = 6000
     vae: VaeRecipe = VaeRecipe()
     edits: EditsRecipe = EditsRecipe()
+    text: TextRecipe = TextRecipe()
     flow: FlowRecipe = FlowRecipe()
     held_out: EditorHeldOut = EditorHeldOut()
     seed: int = 0

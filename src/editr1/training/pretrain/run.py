@@ -1,4 +1,4 @@
-"""Pretraining of an embedded editor: autoencoder, latents, flow matching, and the finished model with its card.
+"""Pretraining of an embedded editor: autoencoder, latents, text encoders, flow matching, and the model with its card.
 
 Every stage leaves its result in the run directory and is skipped once it is there; within a stage, a run that was
 killed goes on from its last checkpoint with what it would have seen.
@@ -6,6 +6,7 @@ killed goes on from its last checkpoint with what it would have seen.
     runs/<name>/
       vae/        the autoencoder
       latents/    encoded edits; may be deleted once the model is there
+      text.safetensors    the text encoders before flow matching
       model/      the pipeline in bfloat16, editr1.json, README.md, training.json
 """
 
@@ -26,6 +27,7 @@ from editr1.training.pretrain.flow import train_flow
 from editr1.training.pretrain.latents import encode_edits
 from editr1.training.pretrain.models import Trainee, make_trainee
 from editr1.training.pretrain.recipe import EditorRecipe
+from editr1.training.pretrain.text import train_text
 from editr1.training.pretrain.vae import Report, measure_vae, train_vae
 
 MODEL = "model"
@@ -37,7 +39,7 @@ def pretrain_editor(recipe: EditorRecipe, folder: Path, report: Report | None = 
     Args:
         recipe: what to train, and how.
         folder: of the run.
-        report: called with the stage ("vae", "latents", "flow"), steps done and in all, and figures.
+        report: called with the stage ("vae", "latents", "text", "flow"), steps done and in all, and figures.
 
     Returns:
         the folder of the finished model, loadable with `DiffusionPipeline.from_pretrained` and `build_editor`.
@@ -61,6 +63,7 @@ def pretrain_editor(recipe: EditorRecipe, folder: Path, report: Report | None = 
     with trainee.faster():
         train_vae(trainee, recipe, run, report)
         store = encode_edits(trainee, recipe, run, report)
+        train_text(trainee, store, recipe, run, report)
         train_flow(trainee, store, recipe, run, report, evaluate)
     return finish(trainee, recipe, run, store.shares())
 

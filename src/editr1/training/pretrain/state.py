@@ -6,7 +6,7 @@ import math
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors import safe_open
@@ -46,31 +46,50 @@ def learning_rate(step: int, schedule: Schedule) -> float:
 
 
 def make_optimizers(
-    modules: Mapping[str, nn.Module], learning_rate: float, weight_decay: float, kind: str = "adamw"
+    modules: Mapping[str, nn.Module],
+    learning_rate: float,
+    weight_decay: float,
+    kind: str = "adamw",
+    rates: Mapping[str, float] | None = None,
 ) -> tuple[torch.optim.Optimizer, ...]:
     """AdamW for everything, or Muon for linear layers and convolutions, and AdamW for the rest.
 
     Matrices alone decay. Embeddings, and the linear layers that lead into a model and out of it, stay with AdamW.
-    """
-    inside = {
-        id(module.weight)
-        for whole in modules.values()
-        for name, module in whole.named_modules()
-        if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d) and "embed" not in name and name not in _OUTER
-    }
-    inner, matrices, rest = list[nn.Parameter](), list[nn.Parameter](), list[nn.Parameter]()
-    for p in (p for whole in modules.values() for p in whole.parameters() if p.requires_grad):
-        if kind == "muon" and id(p) in inside:
-            inner.append(p)
-        else:
-            (matrices if p.ndim > 1 else rest).append(p)
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    adamw = torch.optim.AdamW(groups, lr=learning_rate, betas=_BETAS, fused=True)
-    if not inner:
-        return (adamw,)
-    muon = KernelMuon(inner, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-    return (muon, adamw)
 
+    Args:
+        modules: whose weights are trained, those that ask for gradients.
+        learning_rate: to begin with; `TrainState.step` sets it anew each time.
+        weight_decay: of matrices.
+        kind: "adamw" or "muon".
+        rates: by module, a share of the learning rate; 1 for those not named.
+    """
+    groups, made = list[dict[str, Any]](), list[torch.optim.Optimizer]()
+    for name, whole in modules.items():
+        inside = {id(p) for p in _inside(whole)} if kind == "muon" else set[int]()
+        parts = dict[str, list[nn.Parameter]](inner=[], matrices=[], rest=[])
+        for p in (p for p in whole.parameters() if p.requires_grad):
+            parts["inner" if id(p) in inside else "matrices" if p.ndim > 1 else "rest"].append(p)
+        share = (rates or {}).get(name, 1.0)
+        group: dict[str, Any] = {SHARE: share, "lr": share * learning_rate}
+        groups.append({"params": parts["matrices"], "weight_decay": weight_decay} | group)
+        groups.append({"params": parts["rest"], "weight_decay": 0.0} | group)
+        if parts["inner"]:
+            made.append(KernelMuon(parts["inner"], weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
+            made[-1].param_groups[0].update(group)
+    groups = [group for group in groups if group["params"]]
+    return (*made, torch.optim.AdamW(groups, lr=learning_rate, betas=_BETAS, fused=True))
+
+
+def _inside(whole: nn.Module) -> Iterator[nn.Parameter]:
+    """Kernels and matrices of the layers inside a model."""
+    for name, module in whole.named_modules():
+        layer = isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d)
+        if layer and "embed" not in name and name not in _OUTER:
+            yield module.weight
+
+
+SHARE = "share"
+"""Of the learning rate, in an optimizer's groups."""
 
 _OUTER = {"proj_out", "img_in", "txt_in", "lm_head"}
 
@@ -116,7 +135,7 @@ class TrainState:
         if math.isfinite(norm):
             for optimizer in self.optimizers:
                 for group in optimizer.param_groups:
-                    group["lr"] = rate
+                    group["lr"] = rate * group.get(SHARE, 1.0)
                 optimizer.step()
             if self.ema is not None:
                 # a long memory of the first, random weights would be of no use

@@ -26,6 +26,7 @@ BASE: dict[str, Any] = {
     "texts": 120,
     "vae": {"steps": 4, "batch_size": 2, "warmup": 1, "measured": 4},
     "edits": {"number": 12, "per_task": 2, "shard": 2},
+    "text": {"steps": 3, "batch_size": 4, "warmup": 1},
     "flow": {"steps": 6, "batch_size": 4, "warmup": 2},
     "held_out": {"every": 3, "per_kind": 1, "final": 1, "samples": 1, "steps": 2},
     "workers": 0,
@@ -63,11 +64,11 @@ def die_at(stage: str, step: int) -> Callable[..., None]:
 
 @pytest.mark.parametrize("editor", ["kontext", pytest.param("qwen", marks=pytest.mark.slow)])
 def test_a_run_killed_in_every_stage_ends_with_the_weights_of_one_that_was_not(editor: str, tmp_path: Path) -> None:
-    """Killed between checkpoints of the VAE, between files of latents, and between checkpoints of the flow."""
+    """Killed between checkpoints of the VAE and of the flow, between files of latents, and amid the text encoders."""
     torch.use_deterministic_algorithms(True)
     try:
         whole = run.pretrain_editor(recipe(editor), tmp_path / "whole")
-        for stage, step in (("vae", 3), ("latents", 2), ("flow", 5)):
+        for stage, step in (("vae", 3), ("latents", 2), ("text", 2), ("flow", 5)):
             with pytest.raises(Killed):
                 run.pretrain_editor(recipe(editor), tmp_path / "killed", die_at(stage, step))
         killed = run.pretrain_editor(recipe(editor), tmp_path / "killed")
@@ -81,7 +82,7 @@ def test_a_run_killed_in_every_stage_ends_with_the_weights_of_one_that_was_not(e
     rows = [[json.loads(line) for line in (tmp_path / n / "metrics.jsonl").open()] for n in ("whole", "killed")]
     keys = ("step", "stage", "loss", "held_out/right")
     assert [[row.get(k) for k in keys] for row in rows[0]] == [[row.get(k) for k in keys] for row in rows[1]]
-    assert [row["step"] for row in rows[0]] == [1, 2, 3, 4, 4, *range(5, 11)]
+    assert [row["step"] for row in rows[0]] == [1, 2, 3, 4, 4, 4, *range(5, 11)]
 
 
 def test_the_finished_model_is_whole(tmp_path: Path) -> None:
@@ -136,8 +137,8 @@ run.pretrain_editor(EditorRecipe(**{recipe!r}), Path({folder!r}), report)
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_killed_with_minus_9_three_times(tmp_path: Path) -> None:
-    """In three processes that end without a chance to write anything, with a worker process that draws."""
+def test_killed_with_minus_9_four_times(tmp_path: Path) -> None:
+    """In four processes that end without a chance to write anything, with a worker process that draws."""
 
     def launch(folder: str, kill: list[object] | None) -> int:
         settings = BASE | {"editor": "kontext", "workers": 1}
@@ -148,8 +149,8 @@ def test_killed_with_minus_9_three_times(tmp_path: Path) -> None:
         return subprocess.run([sys.executable, "-c", text], check=False, env=environment).returncode
 
     assert launch("whole", None) == 0
-    kills: list[list[object]] = [["vae", 3], ["latents", 1], ["flow", 4]]
-    assert [launch("killed", kill) for kill in kills] == [-9, -9, -9]
+    kills: list[list[object]] = [["vae", 3], ["latents", 1], ["text", 1], ["flow", 4]]
+    assert [launch("killed", kill) for kill in kills] == [-9] * 4
     assert launch("killed", None) == 0
     for file in (tmp_path / "whole/model").rglob("*.safetensors"):
         other = load_file(tmp_path / "killed/model" / file.relative_to(tmp_path / "whole/model"))

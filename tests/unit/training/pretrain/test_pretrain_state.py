@@ -102,3 +102,19 @@ def test_a_checkpoint_goes_on_where_it_was(kind: str, tmp_path: Path) -> None:
         one(s, module, 3)
     assert all(torch.equal(p, q) for p, q in zip(first.parameters(), second.parameters(), strict=True))
     assert all(torch.equal(state.average[name], other.average[name]) for name in state.average)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_a_module_can_have_a_share_of_the_rate(kind: str) -> None:
+    """At a rate of 0.2, of which the second module has half, Adam's first step is 0.2 and 0.1 for every bias."""
+    modules = {"a": Twice(), "b": Twice()}
+    before = {name: module.inside.bias.detach().clone() for name, module in modules.items()}
+    state = TrainState(modules, make_optimizers(modules, 1.0, 0.01, kind, {"b": 0.5}))
+    for module in modules.values():
+        for p in module.parameters():
+            p.grad = torch.full_like(p, 1e-3)
+    state.step(0, 0.2, most=10.0)
+    moved = {name: (before[name] - module.inside.bias.detach()).mean().item() for name, module in modules.items()}
+    assert moved == {"a": pytest.approx(0.2, rel=1e-3), "b": pytest.approx(0.1, rel=1e-3)}
+    rates = {g["lr"] for optimizer in state.optimizers for g in optimizer.param_groups}
+    assert rates == {0.2, 0.1}
