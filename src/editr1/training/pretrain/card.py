@@ -30,8 +30,8 @@ pictures of stickers on a backdrop. It stands where {stands_for} would stand, is
 - **Learnt from**: {edits:,} edits of {tasks:,} tasks (split `{split}`), drawn by `editr1.stickers`: scenes,
   instructions and faults are all simulated. No human data, no real edits. {right:.0%} of the edits are right; the
   others, as shares of all: {faults}.
-- **Training**: autoencoder {vae_steps:,} steps of {vae_batch} pictures; text encoders {text_steps:,} steps of {text_batch}
-  instructions, to tell what they ask for; then transformer and text encoders together by flow matching,
+- **Training**: autoencoder {vae_steps:,} steps of {vae_batch} pictures; text encoders {text_steps:,} steps of
+  {text_batch} instructions, to tell what they ask for; then transformer and text encoders together by flow matching,
   {flow_steps:,} steps of {flow_batch} edits, peak learning rate {rate:g}, seed {seed}; {minutes:.0f} minutes of
   optimisation on {machine}. What ships is a moving average of the weights. One command:
   `editr1 stickers train-editor recipes/sticker/{recipe}.toml`; settings in full in `training.json` beside this card.
