@@ -25,6 +25,7 @@ from pages import line, read, rule, without_pauses
 
 from editr1.evaluation.reward_models import compare_runs
 from editr1.evaluation.runs import read_result
+from editr1.evaluation.stickers import accuracy_difference
 
 DOCS = Path(__file__).parents[1] / "docs"
 PLOTS = (
@@ -72,8 +73,15 @@ def gather(size: str, run: Path, measured: Path) -> dict[str, Any]:
             "better": compared.only_second,
             "worse": compared.only_first,
             "p_value": compared.p_value,
+            "principles": principles(measured),
         },
     }
+
+
+def principles(measured: Path) -> dict[str, float]:
+    """By how much more of the principles GCPO's model is right, on the same edits, by the oracle."""
+    parent, reinforced = (read(measured / f"{name}.json")["edits"]["agreed"] for name in ("sft", "gcpo"))
+    return estimate(accuracy_difference(parent, reinforced))
 
 
 def whole(found: dict[str, Any]) -> dict[str, Any]:
@@ -120,7 +128,11 @@ def page(sizes: Sequence[Mapping[str, Any]], notes: str) -> str:
         for figure, title in figures.items():
             lines.append(line(title, *(percent(f["oracle"][part][figure]) for f in found)))
     lines += ["", line("GCPO less SFT, same pairs", *(s["size"] for s in sizes)), rule(1 + len(sizes))]
-    for title, key in (("strict", "strict"), ("half credit", "half_credit")):
+    for title, key in (
+        ("preferred edit scored higher", "strict"),
+        ("with half credit", "half_credit"),
+        ("oracle: principles right, same edits", "principles"),
+    ):
         lines.append(line(title, *(percent(s["difference"][key]) for s in sizes)))
     lines.append(
         line("pairs gained / lost", *(f"{s['difference']['better']} / {s['difference']['worse']}" for s in sizes))

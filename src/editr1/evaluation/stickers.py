@@ -8,7 +8,7 @@ and a wrong picture?). Failed verdicts are counted, and count as wrong wherever 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
@@ -59,6 +59,7 @@ class EditsResult:
         by_kind: accuracy by edit kind.
         rank_correlation: Spearman's, of score and utility.
         failures: edits without a verdict, by status.
+        agreed: by edit with a verdict, how many of its checks agree with the truth, and how many it has.
     """
 
     parsed: Estimate
@@ -67,6 +68,7 @@ class EditsResult:
     by_kind: dict[str, Estimate]
     rank_correlation: float
     failures: dict[str, int]
+    agreed: dict[str, tuple[int, int]]
 
 
 def evaluate_edits(verifier: Scorer, number: int = 1000, split: str = "test", progress: bool = False) -> EditsResult:
@@ -86,7 +88,29 @@ def evaluate_edits(verifier: Scorer, number: int = 1000, split: str = "test", pr
         by_kind={name: bootstrap(counts, _accuracy) for name, counts in by_kind.items()},
         rank_correlation=_spearman([v.score or 0.0 for _, v in good], [utility(e.task, e.scene) for e, _ in good]),
         failures=dict(Counter(v.status.value for v in verdicts if not v.ok)),
+        agreed={
+            f"{e.task.id}/{e.editor}": (int(row[0] + row[2]), int(row[1] + row[3]))
+            for (e, _), row in zip(good, all_counts, strict=True)
+        },
     )
+
+
+def accuracy_difference(
+    first: Mapping[str, Sequence[int]], second: Mapping[str, Sequence[int]], seed: int = 0
+) -> Estimate:
+    """How much more often the checks of a second verifier agree with the truth, edits resampled whole.
+
+    Args:
+        first: `EditsResult.agreed` of the one; edits that only one has a verdict on are left out.
+        second: of the other.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: if no edit has a verdict of both.
+    """
+    common = sorted(first.keys() & second.keys())
+    counts = np.array([[*first[name], *second[name]] for name in common], float).reshape(len(common), 4)
+    return bootstrap(counts, lambda s: s[..., 2] / s[..., 3] - s[..., 0] / s[..., 1], seed=seed)
 
 
 _FAMILIES: dict[str, Category | None] = {"All": None, **{c.short: c for c in Category}}

@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from editr1.evaluation import stickers as evaluation
-from editr1.evaluation.stickers import evaluate_edits, evaluate_pairs, evaluate_probes, sample_pair
+from editr1.evaluation.stickers import accuracy_difference, evaluate_edits, evaluate_pairs, evaluate_probes, sample_pair
 from editr1.stickers.examples import sample_edit
 from editr1.stickers.oracle import utility
 from editr1.types import Check, EditVerdict, VerdictStatus
@@ -62,6 +62,25 @@ def test_known_error_rate_is_found_within_the_interval(edits):
 
     result = evaluate_edits(Scripted(one_in_five_wrong), 120)
     assert result.accuracy.low <= 0.8 <= result.accuracy.high
+
+
+def test_what_agrees_by_edit_adds_up_to_the_accuracy(edits):
+    result = evaluate_edits(Scripted(lambda i: ([True] * len(i["principles"]), 5.0)), 120)
+    right, asked = (sum(counts) for counts in zip(*result.agreed.values(), strict=True))
+    assert result.agreed.keys() == edits.keys()
+    assert result.accuracy.value == pytest.approx(right / asked)
+
+
+def test_the_difference_of_two_verifiers_by_hand():
+    """On the edits that both judged, the first is right in 1 of 2 and 2 of 2 checks, the second in all: 4/4 - 3/4."""
+    first = {"a": (1, 2), "b": (2, 2), "only first": (0, 9)}
+    second = {"a": (2, 2), "b": (2, 2), "only second": (0, 9)}
+    found = accuracy_difference(first, second)
+    assert (found.value, found.items) == (0.25, 2)
+    assert (found.low, found.high) == (0.0, 0.5)  # both edits are b, or both are a
+    assert accuracy_difference(first, first).high == 0
+    with pytest.raises(ValueError, match="no items"):
+        accuracy_difference(first, {})
 
 
 def test_failures_are_counted_and_leave_the_accuracy_alone(edits):
