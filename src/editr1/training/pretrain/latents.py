@@ -60,6 +60,17 @@ class Examples:
     tokens: dict[str, Tensor]
     pixels: Tensor | None
 
+    def rows(self, rows: Tensor, device: torch.device | str = "cpu") -> Examples:
+        """Some of them, by number."""
+        return Examples(
+            edited=self.edited[rows].to(device),
+            source=self.source[rows].to(device),
+            changed=self.changed[rows].to(device),
+            modes=self.modes[rows].to(device),
+            tokens={name: ids[rows].to(device) for name, ids in self.tokens.items()},
+            pixels=None if self.pixels is None else self.pixels[rows].to(device),
+        )
+
 
 class LatentStore:
     """The files of a run, as one list of edits.

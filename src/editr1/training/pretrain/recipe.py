@@ -127,7 +127,8 @@ class FlowRecipe(Recipe):
         ema: decay of the average of the weights that is shipped; it starts lower and rises with the steps.
         focus: weight of the tokens that a right edit of the task changes, the others having 1. It depends on the task
             alone and not on what was drawn, so the velocity that is learnt is the same.
-        sigma_mean, sigma_std: of the normal whose logistic, shifted as the scheduler shifts, is the noise level.
+        sigma_mean, sigma_std: of the normal whose logistic, shifted as the scheduler shifts, is the noise level. What
+            an edit shall be is decided where there is nothing but noise: by default, half of the levels are above 0.9.
     """
 
     steps: PositiveInt = 3000
@@ -140,8 +141,8 @@ class FlowRecipe(Recipe):
     max_grad_norm: PositiveFloat = 1.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.998
     focus: Annotated[float, Field(ge=1)] = 3.0
-    sigma_mean: float = 0.0
-    sigma_std: PositiveFloat = 1.0
+    sigma_mean: float = 1.5
+    sigma_std: PositiveFloat = 1.7
 
 
 class EditorHeldOut(Recipe):

@@ -13,6 +13,8 @@ killed goes on from its last checkpoint with what it would have seen.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from editr1.rundir import RunDir
 from editr1.stickers.tasks import sample_task
 from editr1.training.pretrain.card import write_editor_card
 from editr1.training.pretrain.evaluate import held_out_tasks, measure_editor
+from editr1.training.pretrain.explained import HeldOutEdits
 from editr1.training.pretrain.flow import train_flow
 from editr1.training.pretrain.latents import encode_edits
 from editr1.training.pretrain.models import Trainee, make_trainee
@@ -52,18 +55,23 @@ def pretrain_editor(recipe: EditorRecipe, folder: Path, report: Report | None = 
     torch.manual_seed(recipe.seed)
     trainee = make_trainee(recipe.editor, recipe.size, texts(recipe), recipe.seed, _device(recipe.device))
     tasks = held_out_tasks(recipe.held_out.split, recipe.held_out.per_kind)
+    edits: HeldOutEdits | None = None  # once the autoencoder is there
 
     def evaluate(step: int) -> dict[str, float]:
+        assert edits is not None
         precision = torch.bfloat16 if recipe.precision == "bf16" else None
         keep = run.samples / f"step-{step:06d}"
-        found = measure_editor(trainee.editor(precision), tasks, recipe.held_out.samples, recipe.held_out.steps, keep)
-        unfreeze(trainee)
+        with gradients_as_before(trainee):
+            editor = trainee.editor(precision)
+            found = measure_editor(editor, tasks, recipe.held_out.samples, recipe.held_out.steps, keep)
+            found |= edits.measure(editor)
         return {f"held_out/{name}": value for name, value in found.items()}
 
     with trainee.faster():
         train_vae(trainee, recipe, run, report)
         store = encode_edits(trainee, recipe, run, report)
         train_text(trainee, store, recipe, run, report)
+        edits = HeldOutEdits(trainee, recipe)
         train_flow(trainee, store, recipe, run, report, evaluate)
     return finish(trainee, recipe, run, store.shares())
 
@@ -73,10 +81,13 @@ def texts(recipe: EditorRecipe) -> list[str]:
     return [sample_task("tokenizer", index).instruction for index in range(recipe.texts)]
 
 
-def unfreeze(trainee: Trainee) -> None:
-    """An editor freezes the weights of the pipeline that it is put on; training goes on with them."""
-    for module in trainee.trained.values():
-        module.requires_grad_(True)
+@contextmanager
+def gradients_as_before(trainee: Trainee) -> Iterator[None]:
+    """An editor freezes the weights of the pipeline that it is put on; afterwards those are trained that were."""
+    trained = [p for module in trainee.trained.values() for p in module.parameters() if p.requires_grad]
+    yield
+    for parameter in trained:
+        parameter.requires_grad_(True)
 
 
 def finish(trainee: Trainee, recipe: EditorRecipe, run: RunDir, shares: dict[str, float]) -> Path:

@@ -34,9 +34,17 @@ def test_noise_levels_by_hand() -> None:
     settings = FlowRecipe(sigma_mean=1.0, sigma_std=1e-9)
     found = noise_levels(3, settings, 2.0, torch.Generator().manual_seed(0))
     torch.testing.assert_close(found, torch.full((3,), 0.844638), rtol=0, atol=1e-6)
-    spread = noise_levels(4001, FlowRecipe(), 2.0, torch.Generator().manual_seed(0))
+    usual = FlowRecipe(sigma_mean=0.0, sigma_std=1.0)
+    spread = noise_levels(4001, usual, 2.0, torch.Generator().manual_seed(0))
     assert 0 < spread.min() < 0.1 < 0.95 < spread.max() < 1
     assert spread.median().item() == pytest.approx(2 / 3, abs=0.02)  # u = 1/2: 1 / 1.5
+
+
+def test_half_of_the_levels_are_next_to_noise() -> None:
+    """At shift 2, sigma = 0.9 is u = 0.9 / 1.1 = 0.8182, whose logit is 1.504: the median, at a mean of 1.5."""
+    found = noise_levels(4001, FlowRecipe(), 2.0, torch.Generator().manual_seed(0))
+    assert found.median().item() == pytest.approx(0.9, abs=0.01)
+    assert 0.05 < (found < 0.5).float().mean() < 0.15
 
 
 def test_token_weights_by_hand() -> None:

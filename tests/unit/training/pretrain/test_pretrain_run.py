@@ -108,6 +108,17 @@ def test_the_finished_model_is_whole(tmp_path: Path) -> None:
     assert [p.name for p in sorted((tmp_path / "checkpoints").glob("step-*"))] == ["step-000008", "step-000010"]
 
 
+def test_measuring_leaves_what_is_trained_as_it_was(tmp_path: Path) -> None:
+    """Text encoders that the flow leaves alone (a share of 0 of the rate) stay so after a measurement at step 3."""
+    flow = BASE["flow"] | {"text_rate": 0.0}
+    run.pretrain_editor(recipe("kontext", flow=flow), tmp_path)
+    before = load_file(tmp_path / "text.safetensors")["text_encoder_2.shared.weight"]
+    after = load_file(tmp_path / "model/text_encoder_2/model.safetensors")["shared.weight"]
+    assert torch.equal(after, before.bfloat16())
+    (row,) = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open() if '"step": 7,' in line]
+    assert "held_out/explained/1" in row
+
+
 def test_latents_of_other_settings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         run.pretrain_editor(recipe("kontext"), tmp_path, die_at("flow", 1))
