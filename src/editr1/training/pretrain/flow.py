@@ -10,6 +10,8 @@ import math
 import time
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -69,6 +71,17 @@ def example_batch(trainee: Trainee, examples: Examples, geometry: Geometry) -> B
     return Batch(geometry, len(examples.edited), texts | {"reference": examples.source})
 
 
+def edit_numbers(store: LatentStore, settings: FlowRecipe, seed: int) -> Callable[[int], npt.NDArray[np.int64]]:
+    """Which edits a step takes: right ones alone in the first `settings.right_first` steps, all of them afterwards."""
+    everything, right = Order(len(store), settings.batch_size, seed), store.right()
+    if not settings.right_first:
+        return everything
+    if not len(right):
+        raise ModelError("flow.right_first asks for right edits, and none was drawn: raise edits.number or edits.right")
+    first = Order(len(right), settings.batch_size, seed)
+    return lambda step: right[first(step)] if step < settings.right_first else everything(step)
+
+
 def train_flow(
     trainee: Trainee,
     store: LatentStore,
@@ -101,13 +114,13 @@ def train_flow(
     optimizers = make_optimizers(modules, settings.learning_rate, settings.weight_decay, settings.optimizer, rates)
     state = TrainState(modules, optimizers, settings.ema)
     done = state.resume(run, before) - before
-    order = Order(len(store), settings.batch_size, recipe.seed)
+    edits_of = edit_numbers(store, settings, recipe.seed)
     geometry = editor_geometry(editor)
     started, skipped = time.monotonic(), 0
     with run.log(after=before + done) as log:
         for step in range(done, settings.steps):
             rate = learning_rate(step, settings)
-            examples = store.rows(order(step), trainee.device)
+            examples = store.rows(edits_of(step), trainee.device)
             loss = _loss(trainee, editor, examples, geometry, recipe, step)
             loss.backward()
             norm = state.step(step, rate, settings.max_grad_norm)

@@ -23,7 +23,7 @@ from editr1.editors.latents import pack
 from editr1.errors import ConfigError
 from editr1.files import write_atomic, write_json
 from editr1.rundir import RunDir
-from editr1.training.pretrain.data import MODES, EditMixture, TaskChunk, TaskChunks, draw
+from editr1.training.pretrain.data import MODES, RIGHT, EditMixture, TaskChunk, TaskChunks, draw
 from editr1.training.pretrain.models import Trainee
 from editr1.training.pretrain.recipe import EditorRecipe
 from editr1.training.pretrain.vae import FOLDER as VAE_FOLDER
@@ -112,10 +112,16 @@ class LatentStore:
             pixels=column("pixels") if "pixels" in names else None,
         )
 
+    def right(self) -> npt.NDArray[np.int64]:
+        """The numbers of the right edits, in ascending order."""
+        return (self._modes() == MODES.index(RIGHT)).nonzero().flatten().numpy()
+
+    def _modes(self) -> Tensor:
+        return torch.cat([shard["modes"] for shard in self._shards])[: self.number].long()
+
     def shares(self) -> dict[str, float]:
         """How often each of MODES occurs among all edits."""
-        modes = torch.cat([shard["modes"] for shard in self._shards])[: self.number]
-        counts = torch.bincount(modes.long(), minlength=len(MODES)).tolist()
+        counts = torch.bincount(self._modes(), minlength=len(MODES)).tolist()
         return {name: count / self.number for name, count in zip(MODES, counts, strict=True)}
 
 

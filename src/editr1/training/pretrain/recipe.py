@@ -119,6 +119,7 @@ class FlowRecipe(Recipe):
 
     Attributes:
         steps, batch_size: optimisation steps, and edits in each.
+        right_first: steps at the beginning that take right edits alone, whose targets agree; faults come in afterwards.
         learning_rate: peak of a linear warm-up over `warmup` steps and a cosine to a tenth.
         text_rate: the text encoders' learning rate as a share of it; 0 leaves them as they are.
         optimizer: "adamw"; or "muon" for the matrices inside the models, and AdamW for the rest.
@@ -133,6 +134,7 @@ class FlowRecipe(Recipe):
 
     steps: PositiveInt = 3000
     batch_size: PositiveInt = 64
+    right_first: NonNegativeInt = 0
     learning_rate: PositiveFloat = 1e-3
     warmup: NonNegativeInt = 100
     text_rate: Annotated[float, Field(ge=0, le=1)] = 0.1
@@ -198,6 +200,12 @@ class EditorRecipe(Recipe):
     precision: Literal["bf16", "fp32"] = "bf16"
     device: str = "auto"
     compile: bool = False
+
+    @model_validator(mode="after")
+    def _some_are_right(self) -> EditorRecipe:
+        if self.flow.right_first and not self.edits.right:
+            raise ValueError("flow.right_first asks for right edits, and edits.right is 0: set one of them otherwise")
+        return self
 
     @model_validator(mode="after")
     def _there_is_such_a_size(self) -> EditorRecipe:

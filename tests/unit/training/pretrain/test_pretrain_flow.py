@@ -13,6 +13,7 @@ from editr1.stickers.draw import pixels
 from editr1.stickers.tasks import StickerTask, sample_task
 from editr1.training.pretrain.data import EditMixture, TaskChunks
 from editr1.training.pretrain.flow import (
+    edit_numbers,
     editor_geometry,
     example_batch,
     flow_loss,
@@ -79,6 +80,27 @@ def examples(trainee: Trainee, tasks: list[StickerTask], folder: Path) -> Latent
     chunk = TaskChunks(mixture, len(tasks))[0]
     save_file(encode_chunk(trainee, chunk, "fp32"), folder / "shard-00000.safetensors")
     return LatentStore(folder, len(tasks))
+
+
+class Modes(LatentStore):
+    """Six edits, of which 1, 3 and 4 are right."""
+
+    def __init__(self) -> None:
+        self.number = 6
+
+    def _modes(self) -> torch.Tensor:
+        return torch.tensor([2, 0, 1, 0, 0, 3])
+
+
+def test_right_edits_come_first() -> None:
+    """For two steps of 3 the three right ones, each once a step; then all six, as if it had been so from the start."""
+    store = Modes()
+    numbers = edit_numbers(store, FlowRecipe(batch_size=3, right_first=2), 0)
+    assert [sorted(numbers(step)) for step in range(2)] == [[1, 3, 4], [1, 3, 4]]
+    assert [numbers(step).tolist() for step in (2, 3)] == [Order(6, 3, 0)(step).tolist() for step in (2, 3)]
+    assert sorted(np.concatenate([numbers(2), numbers(3)])) == list(range(6))
+    every = edit_numbers(store, FlowRecipe(batch_size=3), 0)
+    assert every(0).tolist() == Order(6, 3, 0)(0).tolist()
 
 
 def test_training_asks_the_transformer_what_sampling_asks(trainee: Trainee, tmp_path: Path) -> None:
