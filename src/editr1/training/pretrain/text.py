@@ -10,6 +10,7 @@ away.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from editr1.errors import ModelError
 from editr1.files import write_atomic
 from editr1.rundir import RunDir
 from editr1.stickers.tasks import StickerTask
@@ -98,6 +100,9 @@ def train_text(
         recipe: what is trained; `text.steps` of 0 leaves the encoders as they are.
         run: directory of the run.
         report: of progress.
+
+    Raises:
+        ModelError: if a gradient is not finite.
     """
     settings, file = recipe.text, run.path / FILE
     encoders = {name: module for name, module in trainee.trained.items() if name in trainee.text_models}
@@ -122,7 +127,8 @@ def train_text(
         rows = order(step)
         loss = answer_loss(questions, asked.texts(rows), asked.labels[rows].to(trainee.device))
         loss.backward()
-        state.step(step, learning_rate(step, settings), 1.0)
+        if not math.isfinite(state.step(step, learning_rate(step, settings), 1.0)):
+            raise ModelError(f"the gradient of step {step + 1} was not finite: lower text.learning_rate, start again")
         if report is not None and ((step + 1) % recipe.log_every == 0 or step + 1 == settings.steps):
             report("text", step + 1, settings.steps, {"loss": loss.item()})
     for module in encoders.values():

@@ -12,8 +12,10 @@ import torch
 from pretrain_helpers import tiny_trainee
 from safetensors.torch import load_file, save_file
 
+from editr1.errors import ModelError
 from editr1.rundir import RunDir
 from editr1.stickers.tasks import sample_task
+from editr1.training.pretrain import text
 from editr1.training.pretrain.data import EditMixture, TaskChunks
 from editr1.training.pretrain.latents import LatentStore, encode_chunk
 from editr1.training.pretrain.models import Trainee
@@ -113,3 +115,18 @@ def test_encoders_learn_to_answer(name: str, tmp_path: Path) -> None:
     (row,) = [row for row in run.metrics() if row.get("stage") == "text"]
     assert 0 <= row["held_out/text/prompt"] <= 1
     assert ("held_out/text/pooled" in row) == (name == "kontext")
+
+
+def test_a_training_that_diverges_is_an_error_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainee = copy.deepcopy(tiny_trainee("kontext"))
+    recipe = EditorRecipe.model_validate(
+        {"name": "tiny", "editor": "kontext", "edits": {"number": 4}, "precision": "fp32", "device": "cpu"}
+    )
+    run = RunDir.create(tmp_path / "run", {})
+    store = store_of(trainee, recipe, tmp_path / "latents")
+    monkeypatch.setattr(text, "answer_loss", lambda questions, *asked: questions.row.weight.sum() * math.inf)
+    with pytest.raises(ModelError, match=r"step 1 was not finite: lower text\.learning_rate"):
+        train_text(trainee, store, recipe, run)
+    assert not (run.path / FILE).exists()
