@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from editr1.errors import ModelError
 from editr1.rundir import RunDir
+from editr1.stickers.steps import Add
 from editr1.stickers.tasks import sample_task
 from editr1.training.pretrain import text
 from editr1.training.pretrain.data import EditMixture, TaskChunks
@@ -43,10 +44,10 @@ def test_attributes_are_what_the_instruction_says(index: int, instruction: str, 
 
 
 def test_a_new_sticker_is_told_by_its_kind_and_place() -> None:
-    task = next(t for t in (sample_task("t", i) for i in range(200)) if type(t.steps[0]).__name__ == "Add")
+    """Of all first steps that add a sticker, the first: neither its size nor its offset in the cell is asked for."""
+    task, step = next((t, s) for t in (sample_task("t", i) for i in range(200)) if isinstance(s := t.steps[0], Add))
     found = attributes(task)
-    step = task.steps[0]
-    assert {f"Add.kind={step.sticker.kind}", f"Add.cell={step.sticker.cell}"} <= found  # type: ignore[attr-defined]
+    assert {f"Add.kind={step.sticker.kind}", f"Add.cell={step.sticker.cell}"} <= found
     assert not [name for name in found if "size" in name or ".dx" in name]
 
 
