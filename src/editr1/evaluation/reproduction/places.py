@@ -21,8 +21,8 @@ SIZES = {"small": "Qwen2.5-VL-3B", "large": "Qwen2.5-VL-7B"}
 SHIPPED_MODELS = {
     "sft/small": "sticker-verifier-small",
     "sft/large": "sticker-verifier-large",
-    "gcpo/small": "sticker-verifier-small-gcpo",
-    "gcpo/large": "sticker-verifier-large-gcpo",
+    "gcpo/small": "sticker-gcpo-small",
+    "gcpo/large": "sticker-gcpo-large",
     "holistic/small": "sticker-viescore-small",
     "holistic/large": "sticker-viescore-large",
     "editor/base": "sticker-kontext-small",

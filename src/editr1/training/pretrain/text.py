@@ -10,18 +10,21 @@ away.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from editr1.errors import ModelError
+from editr1.errors import ConfigError, ModelError
 from editr1.files import write_atomic
 from editr1.rundir import RunDir
 from editr1.stickers.tasks import StickerTask
@@ -34,6 +37,9 @@ from editr1.training.pretrain.vae import Report, autocast
 
 FILE = "text.safetensors"
 """Of the trained encoders, in the run directory."""
+
+_MADE_BY = "made_by"
+"""Its metadata: the settings that it was made by, as JSON."""
 
 _QUERIES = 8
 """Weighted means of a prompt's tokens that are asked, each with weights of its own."""
@@ -102,6 +108,7 @@ def train_text(
         report: of progress.
 
     Raises:
+        ConfigError: if the encoders there were trained with other settings.
         ModelError: if a gradient is not finite.
     """
     settings, file = recipe.text, run.path / FILE
@@ -111,7 +118,7 @@ def train_text(
     if not settings.steps:
         return
     if file.is_file():
-        _load(encoders, load_file(file))
+        _load(encoders, _read(file, recipe))
         return
     asked = _Asked(trainee, store, recipe)
     for module in encoders.values():
@@ -137,7 +144,8 @@ def train_text(
     with run.log(after=recipe.vae.steps) as log:
         log.write(recipe.vae.steps, stage="text", seconds=round(time.monotonic() - started, 1), **figures)
     kept = {f"{key}.{name}": p.detach() for key, module in encoders.items() for name, p in module.named_parameters()}
-    write_atomic(file, save({name: p.cpu().contiguous() for name, p in kept.items()}))
+    tensors = {name: p.cpu().contiguous() for name, p in kept.items()}
+    write_atomic(file, save(tensors, {_MADE_BY: json.dumps(_made_by(recipe))}))
 
 
 def answer_loss(questions: Questions, texts: Mapping[str, Tensor], labels: Tensor) -> Tensor:
@@ -182,6 +190,25 @@ class _Asked:
             for name, answer in zip(("prompt", "pooled"), questions(self.texts(rows)), strict=False):
                 right[name] = right.get(name, 0) + int(((answer > 0) == wanted).all(dim=1).sum())
         return {f"held_out/text/{name}": count / max(len(numbers), 1) for name, count in right.items()}
+
+
+def _made_by(recipe: EditorRecipe) -> dict[str, Any]:
+    """The settings that the encoders depend on."""
+    return recipe.model_dump(mode="json", include={"text", "edits", "editor", "size", "texts", "seed"})
+
+
+def _read(file: Path, recipe: EditorRecipe) -> dict[str, Tensor]:
+    """The kept encoders, if they are the recipe's."""
+    with safe_open(file, "pt") as kept:
+        found, made_by = json.loads((kept.metadata() or {}).get(_MADE_BY, "{}")), _made_by(recipe)
+        if found != made_by:
+            other = ", ".join(name for name in made_by if found.get(name) != made_by[name])
+            raise ConfigError(
+                f"the text encoders in {file} were trained with other settings ({other}): delete that file, or name "
+                "another run directory"
+            )
+        names = kept.keys()
+        return {name: kept.get_tensor(name) for name in names}
 
 
 def _load(encoders: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> None:

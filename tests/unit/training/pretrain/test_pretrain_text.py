@@ -12,7 +12,7 @@ import torch
 from pretrain_helpers import tiny_trainee
 from safetensors.torch import load_file, save_file
 
-from editr1.errors import ModelError
+from editr1.errors import ConfigError, ModelError
 from editr1.rundir import RunDir
 from editr1.stickers.steps import Add
 from editr1.stickers.tasks import sample_task
@@ -115,6 +115,12 @@ def test_encoders_learn_to_answer(name: str, tmp_path: Path) -> None:
     assert all(key.split(".")[0] in trainee.text_models for key in load_file(run.path / FILE))
     (row,) = [row for row in run.metrics() if row.get("stage") == "text"]
     assert 0 <= row["held_out/text/prompt"] <= 1
+    longer = recipe.model_copy(update={"text": recipe.text.model_copy(update={"steps": 31}), "texts": 7})
+    with pytest.raises(ConfigError, match=r"other settings \((text, texts|texts, text)\): delete that file"):
+        train_text(fresh, store, longer, run)
+    save_file(load_file(run.path / FILE), run.path / FILE)  # a file that says nothing of its settings
+    with pytest.raises(ConfigError, match="other settings"):
+        train_text(fresh, store, recipe, run)
     assert ("held_out/text/pooled" in row) == (name == "kontext")
 
 
