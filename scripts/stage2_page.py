@@ -57,7 +57,11 @@ def gather(size: str, run: Path, measured: Path) -> dict[str, Any]:
         result, oracle = read_result(str(measured / name)), read(measured / f"{name}.json")
         judges[name] = {
             "pairs": result["dimensions"],
-            "oracle": {part: {name: whole(oracle[part][name]) for name in names} for part, names in ORACLE.items()},
+            "oracle": {
+                part: {name: whole(oracle[part][name]) for name in names}
+                for part, names in ORACLE.items()
+                if part in oracle
+            },
         }
     return {
         "size": size,
@@ -126,7 +130,9 @@ def page(sizes: Sequence[Mapping[str, Any]], notes: str) -> str:
         lines.append(line(title, *(percent(main_figures(f).get(key)) for f in found)))
     for part, figures in ORACLE.items():
         for figure, title in figures.items():
-            lines.append(line(title, *(percent(f["oracle"][part][figure]) for f in found)))
+            measured = [f["oracle"].get(part, {}).get(figure) for f in found]
+            if any(measured):
+                lines.append(line(title, *(percent(m) for m in measured)))
     lines += ["", line("GCPO less SFT, same pairs", *(s["size"] for s in sizes)), rule(1 + len(sizes))]
     for title, key in (
         ("preferred edit scored higher", "strict"),

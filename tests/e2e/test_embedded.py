@@ -148,6 +148,20 @@ def test_models_load_by_path_have_cards_and_are_small(name):
     assert not [f.name for f in folder.iterdir() if f.suffix in (".bin", ".pt", ".pkl")]
 
 
+@pytest.mark.parametrize("size", ["large"])
+def test_reinforced_ones_are_adapters_on_the_fine_tuned(size):
+    """They load by name and judge; a right edit is above the untouched picture."""
+    folder = MODELS_FOLDER / f"sticker-gcpo-{size}"
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == f"sticker-verifier-{size}"
+    assert (folder / "adapter_model.safetensors").stat().st_size < 5e6
+    assert "simulated" in (folder / "README.md").read_text()
+    reinforced = Verifier.from_pretrained(f"sticker-gcpo-{size}")
+    result = evaluate_probes(reinforced, 11, split="e2e-probes")
+    assert result.mean_scores["right"] > 7 > 3 > result.mean_scores["unchanged"]
+    assert evaluate_edits(reinforced, 22, split="e2e").accuracy.value >= 0.85
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_figures_that_it_has_to_reach(verifier):

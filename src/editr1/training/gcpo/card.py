@@ -34,6 +34,7 @@ def write_card(folder: Path, recipe: GcpoRecipe, asked: VerifierConfig, rows: Se
         {"recipe": recipe.model_dump(mode="json"), "held_out": [measured[0], measured[-1]] if measured else []},
     )
     lora = recipe.lora
+    leash = f", KL to the parent weighted {recipe.beta:g}" if recipe.beta else ""
     trained = "all weights" if lora is None else f"a LoRA adapter, rank {lora.rank}, alpha {lora.alpha:g}"
     return write_verifier_card(
         folder,
@@ -44,7 +45,7 @@ def write_card(folder: Path, recipe: GcpoRecipe, asked: VerifierConfig, rows: Se
         facts={
             "Training": f"{trained}; {recipe.steps:,} steps of {recipe.pairs_per_step} pairs with {recipe.rollouts} "
             f"rollouts of each half at temperature {recipe.temperature:g}, peak learning rate "
-            f"{recipe.learning_rate:g}, {recipe.schedule} schedule, seed {recipe.seed}. All settings are in "
+            f"{recipe.learning_rate:g}, {recipe.schedule} schedule{leash}, seed {recipe.seed}. All settings are in "
             "`training.json`.",
             "Limits": "it has learnt to order edits as its pairs do, by what its parent sees."
             + said_notice(asked.notice),

@@ -17,6 +17,7 @@ from editr1.errors import ConfigError
 from editr1.judges import TransformersJudge
 from editr1.judges.testing import tiny_qwen
 from editr1.reports import load_items
+from editr1.training.gcpo.card import write_card
 from editr1.training.gcpo.recipe import GcpoRecipe, Lora, Stickers
 from editr1.training.gcpo.run import train_gcpo
 from editr1.training.gcpo.trainer import GCPOTrainer
@@ -194,3 +195,11 @@ def test_small_changes_are_not_rounded_away(recipe: GcpoRecipe, tmp_path: Path) 
     assert moved > 1000
     assert left < 0.05 * moved
     assert json.loads((model / "config.json").read_text())["dtype"] == "float32"
+
+
+@pytest.mark.parametrize(
+    ("beta", "said"), [(0.05, ", KL to the parent weighted 0.05, seed 0."), (0.0, "schedule, seed 0.")]
+)
+def test_the_card_says_whether_there_was_a_kl(recipe: GcpoRecipe, tmp_path: Path, beta: float, said: str) -> None:
+    card = write_card(tmp_path, recipe.model_copy(update={"beta": beta}), VerifierConfig(), [])
+    assert said in card.read_text()
