@@ -10,7 +10,7 @@ COLOURS = ("#1f6feb", "#d9730d", "#2da44e", "#8250df", "#57606a", "#bf3989")
 """Of the series, unlike in lightness too where there are few."""
 
 
-def smooth(points: Points, most: int = 50) -> list[tuple[float, float]]:
+def smooth(points: Points, most: int = 20) -> list[tuple[float, float]]:
     """At most so many points, each the mean of its neighbours."""
     share = -(-len(points) // most) or 1
     parts = [points[i : i + share] for i in range(0, len(points), share)]

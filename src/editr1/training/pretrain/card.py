@@ -30,10 +30,9 @@ pictures of stickers on a backdrop. It stands where {stands_for} would stand, is
 - **Learnt from**: {edits:,} edits of {tasks:,} tasks (split `{split}`), drawn by `editr1.stickers`: scenes,
   instructions and faults are all simulated. No human data, no real edits. {right:.0%} of the edits are right; the
   others, as shares of all: {faults}.
-- **Training**: autoencoder {vae_steps:,} steps of {vae_batch} pictures; text encoders {text_steps:,} steps of
-  {text_batch} instructions, to tell what they ask for; then transformer and text encoders together by flow matching,
-  {flow_steps:,} steps of {flow_batch} edits, peak learning rate {rate:g}, seed {seed}; {minutes:.0f} minutes of
-  optimisation on {machine}. What ships is a moving average of the weights. One command:
+- **Training**: {first}; then transformer and text encoders together by flow matching, {flow_steps:,} steps of
+  {flow_batch} edits, peak learning rate {rate:g}, seed {seed}; {minutes:.0f} minutes of optimisation on {machine}.
+  What ships is a moving average of the weights. One command:
   `editr1 stickers train-editor recipes/sticker/{recipe}.toml`; settings in full in `training.json` beside this card.
 - **Autoencoder**, held-out pictures: PSNR {psnr:.1f} dB, mean absolute error {l1:.1f} levels of 255; {copies:.0%}
   of its copies of right results are called right.
@@ -106,6 +105,12 @@ def write_editor_card(
     }
     write_json(folder / "training.json", record)
     edits, vae, flow, words = config["edits"], config["vae"], config["flow"], config["text"]
+    first = (
+        f"autoencoder {vae['steps']:,} steps of {vae['batch_size']} pictures; text encoders {words['steps']:,} steps"
+        f"\n  of {words['batch_size']} instructions, to tell what they ask for"
+        if config.get("start") is None
+        else f"started from `{config['start']}`, whose tokenizers and autoencoder it has"
+    )
     text = _TEMPLATE.format(
         name=config["name"],
         millions=sum(parameters.values()) / 1e6,
@@ -116,10 +121,7 @@ def write_editor_card(
         split=edits["split"],
         right=shares["right"],
         faults=_listed({name: share for name, share in shares.items() if name != "right" and share}),
-        vae_steps=vae["steps"],
-        vae_batch=vae["batch_size"],
-        text_steps=words["steps"],
-        text_batch=words["batch_size"],
+        first=first,
         flow_steps=flow["steps"],
         flow_batch=flow["batch_size"],
         rate=flow["learning_rate"],

@@ -221,7 +221,7 @@ def _check_manifest(folder: Path, recipe: EditorRecipe, vae: Path) -> None:
     made_of: Mapping[str, Any] = {
         "edits": recipe.edits.model_dump(mode="json"),
         "editor": recipe.editor,
-        "texts": recipe.texts,  # the tokenizers are learnt from them
+        "texts": recipe.start or recipe.texts,  # where the tokenizers come from
         "vae": hashlib.sha256((vae / "diffusion_pytorch_model.safetensors").read_bytes()).hexdigest(),
     }
     path = folder / "manifest.json"

@@ -173,6 +173,8 @@ class EditorRecipe(Recipe):
         name: of the model, and of its folder.
         editor: which of the two architectures.
         size: a key of the sizes in `editr1.editors.sticker_pipeline` or `sticker_qwen`.
+        start: an editor of this architecture and size to go on from, by name or folder: its tokenizers and autoencoder
+            are kept, and flow matching begins with its transformer and text encoders; None for fresh weights.
         texts: instructions that the tokenizers are learnt from.
         seed: of weights, order and noise.
         workers: processes that draw.
@@ -186,6 +188,7 @@ class EditorRecipe(Recipe):
     name: str
     editor: Literal["kontext", "qwen"]
     size: Literal["small", "large"] = "small"
+    start: str | None = None
     texts: PositiveInt = 6000
     vae: VaeRecipe = VaeRecipe()
     edits: EditsRecipe = EditsRecipe()

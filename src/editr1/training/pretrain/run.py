@@ -12,6 +12,7 @@ killed goes on from its last checkpoint with what it would have seen.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from editr1.editors.sticker_pipeline import count_parameters, save_pipeline
+from editr1.errors import ConfigError
 from editr1.rundir import RunDir
 from editr1.stickers.tasks import sample_task
 from editr1.training.pretrain.card import write_editor_card
@@ -28,10 +31,11 @@ from editr1.training.pretrain.evaluate import held_out_tasks, measure_editor
 from editr1.training.pretrain.explained import HeldOutEdits
 from editr1.training.pretrain.flow import train_flow
 from editr1.training.pretrain.latents import encode_edits
-from editr1.training.pretrain.models import Trainee, make_trainee
+from editr1.training.pretrain.models import TRAINEES, Trainee, make_trainee
 from editr1.training.pretrain.recipe import EditorRecipe
 from editr1.training.pretrain.text import train_text
-from editr1.training.pretrain.vae import Report, measure_vae, train_vae
+from editr1.training.pretrain.vae import FOLDER as VAE_FOLDER
+from editr1.training.pretrain.vae import Report, keep_vae, measure_vae, train_vae
 
 MODEL = "model"
 
@@ -48,12 +52,15 @@ def pretrain_editor(recipe: EditorRecipe, folder: Path, report: Report | None = 
         the folder of the finished model, loadable with `DiffusionPipeline.from_pretrained` and `build_editor`.
 
     Raises:
-        ConfigError: if the latents there were made by other settings.
-        ModelError: if training diverges.
+        ConfigError: if what is there was made by other settings, or `start` is of another architecture or size.
+        ModelError: if training diverges, or there is no editor `start`.
     """
     run = RunDir.create(folder, recipe.model_dump(mode="json"), seeds={"weights": recipe.seed}, resume=True)
     torch.manual_seed(recipe.seed)
-    trainee = make_trainee(recipe.editor, recipe.size, texts(recipe), recipe.seed, _device(recipe.device))
+    if recipe.start is None:
+        trainee = make_trainee(recipe.editor, recipe.size, texts(recipe), recipe.seed, _device(recipe.device))
+    else:
+        trainee = start_from(recipe, run)
     tasks = held_out_tasks(recipe.held_out.split, recipe.held_out.per_kind)
     edits: HeldOutEdits | None = None  # once the autoencoder is there
 
@@ -70,10 +77,43 @@ def pretrain_editor(recipe: EditorRecipe, folder: Path, report: Report | None = 
     with trainee.faster():
         train_vae(trainee, recipe, run, report)
         store = encode_edits(trainee, recipe, run, report)
-        train_text(trainee, store, recipe, run, report)
+        if recipe.start is None:
+            train_text(trainee, store, recipe, run, report)
         edits = HeldOutEdits(trainee, recipe)
         train_flow(trainee, store, recipe, run, report, evaluate)
     return finish(trainee, recipe, run, store.shares())
+
+
+def start_from(recipe: EditorRecipe, run: RunDir) -> Trainee:
+    """The editor to go on from, its autoencoder in the run directory.
+
+    Raises:
+        ConfigError: if it is of another architecture or size, or the run directory has another autoencoder.
+        ModelError: if there is none.
+    """
+    from editr1.editors import build_editor
+
+    device = _device(recipe.device)
+    pipeline: Any = build_editor(str(recipe.start), device=str(device), dtype="float32").pipeline
+    fresh = make_trainee(recipe.editor, recipe.size, texts(recipe)[:50], recipe.seed, "cpu").pipeline
+    if type(pipeline) is not type(fresh) or _shape(pipeline.transformer) != _shape(fresh.transformer):
+        raise ConfigError(
+            f"start names {recipe.start}, a {type(pipeline).__name__} of another size or architecture than "
+            f"{recipe.editor!r}, {recipe.size!r}: set editor and size to its own, or name another"
+        )
+    folder = run.path / VAE_FOLDER
+    if not (folder / "config.json").is_file():
+        keep_vae(pipeline.vae, folder)
+    kept = load_file(folder / "diffusion_pytorch_model.safetensors", device=str(device))
+    if any(not torch.equal(value, kept[name]) for name, value in pipeline.vae.state_dict().items()):
+        raise ConfigError(f"{folder} is not the autoencoder of {recipe.start}: name another run directory")
+    return TRAINEES[recipe.editor](pipeline, device)
+
+
+def _shape(transformer: Any) -> dict[str, Any]:
+    """Its dimensions, without where it was loaded from."""
+    said = {name: value for name, value in transformer.config.items() if not name.startswith("_")}
+    return dict(json.loads(json.dumps(said)))
 
 
 def texts(recipe: EditorRecipe) -> list[str]:
@@ -113,7 +153,6 @@ def finish(trainee: Trainee, recipe: EditorRecipe, run: RunDir, shares: dict[str
 def _measure(folder: Path, recipe: EditorRecipe, run: RunDir) -> dict[str, float]:
     """Figures of a finished model on held-out tasks, and of its autoencoder, in float32 from the weights as written."""
     from editr1.editors import build_editor
-    from editr1.training.pretrain.models import TRAINEES
 
     editor = build_editor(folder, device=str(_device(recipe.device)), dtype="float32")
     tasks = held_out_tasks(recipe.held_out.split, recipe.held_out.final)

@@ -99,7 +99,7 @@ def train_vae(trainee: Trainee, recipe: EditorRecipe, run: RunDir, report: Repor
         vae.requires_grad_(False).eval()
         measure_scale(trainee, recipe)
         log.write(settings.steps, stage="vae", **measure_vae(trainee, recipe))
-    _keep(vae, run.path / FOLDER)
+    keep_vae(vae, run.path / FOLDER)
 
 
 def find_components(trainee: Trainee, recipe: EditorRecipe) -> Components:
@@ -187,8 +187,8 @@ def load_vae(trainee: Trainee, folder: Path) -> None:
 _SCALES = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
 
 
-def _keep(vae: Any, folder: Path) -> None:
-    """Write the autoencoder; the folder is there when it is whole."""
+def keep_vae(vae: Any, folder: Path) -> None:
+    """Write an autoencoder, for `load_vae`; the folder is there when it is whole."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     vae.save_pretrained(partial, safe_serialization=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ from pretrain_helpers import KONTEXT, QWEN
 from safetensors.torch import load_file
 
 from editr1.editors import build_editor, sample, sticker_pipeline, sticker_qwen
-from editr1.errors import ConfigError
+from editr1.errors import ConfigError, ModelError
 from editr1.stickers.tasks import sample_task
 from editr1.training.pretrain import run, vae
 from editr1.training.pretrain.recipe import EditorRecipe
@@ -182,3 +183,36 @@ def test_flow_matching_learns(tmp_path: Path) -> None:
     losses = [row["loss"] for row in rows if row["stage"] == "flow"]
     assert losses[0] == pytest.approx(2, abs=0.4)
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5]), losses
+
+
+def test_it_goes_on_from_an_editor_that_is_there(tmp_path: Path) -> None:
+    """With no step of the flow it is the same editor; neither autoencoder nor words are learnt anew."""
+    first = run.pretrain_editor(recipe("kontext"), tmp_path / "first")
+    flow = BASE["flow"] | {"steps": 1, "warmup": 0, "learning_rate": 1e-30, "weight_decay": 0.0}
+    again = run.pretrain_editor(recipe("kontext", start=str(first), flow=flow), tmp_path / "again")
+    for part in ("vae", "transformer", "text_encoder", "text_encoder_2"):
+        (one, two) = (next((model / part).glob("*.safetensors")) for model in (first, again))
+        weights = load_file(two)
+        assert all(torch.equal(value, weights[name]) for name, value in load_file(one).items()), part
+    one, two = (json.loads((model / "tokenizer_2/tokenizer.json").read_text())["model"] for model in (first, again))
+    assert one == two
+    stages = [json.loads(line)["stage"] for line in (tmp_path / "again/metrics.jsonl").open()]
+    assert set(stages) == {"flow"}
+    card = (again / "README.md").read_text()
+    assert f"- **Training**: started from `{first}`, whose tokenizers and autoencoder it has; then transformer" in card
+    assert (
+        "- **Training**: autoencoder 4 steps of 2 pictures; text encoders 3 steps" in (first / "README.md").read_text()
+    )
+
+
+def test_what_is_no_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, other = (run.pretrain_editor(recipe("kontext", seed=seed), tmp_path / str(seed)) for seed in (0, 1))
+    with pytest.raises(ConfigError, match="set editor and size to its own"):
+        run.pretrain_editor(recipe("qwen", start=str(first)), tmp_path / "qwen")
+    with pytest.raises(ConfigError, match="is not the autoencoder of .*: name another run directory"):
+        run.pretrain_editor(recipe("kontext", start=str(other)), first.parent)
+    with pytest.raises(ModelError, match="there is no editor at"):
+        run.pretrain_editor(recipe("kontext", start=str(tmp_path / "nowhere")), tmp_path / "nothing")
+    monkeypatch.setitem(sticker_pipeline.SIZES, "small", dataclasses.replace(KONTEXT, double=2))
+    with pytest.raises(ConfigError, match="of another size or architecture than 'kontext', 'small'"):
+        run.pretrain_editor(recipe("kontext", start=str(first)), tmp_path / "larger")
