@@ -4,12 +4,15 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from editr1 import Verifier
+from editr1.editors import build_editor, sample_images
 from editr1.editors.sticker_pipeline import OPTIONS, make_sticker_kontext, save_pipeline
 from editr1.evaluation.stickers import evaluate_edits, evaluate_pairs, evaluate_probes
 from editr1.judges.names import MODELS_FOLDER
+from editr1.stickers.draw import draw
 from editr1.stickers.faults import EDITORS
 from editr1.stickers.tasks import sample_task
 from editr1.types import Category, VerdictStatus
@@ -173,3 +176,17 @@ def test_the_figures_that_it_has_to_reach(verifier):
         assert edits.balanced[family].value >= 0.80, family
     assert evaluate_pairs(verifier, 1000).strict.value >= 0.75
     assert evaluate_probes(verifier, 300).ordered.value >= 0.95
+
+
+def test_the_embedded_editor_goes_the_right_way():
+    """Where a right edit changes the source, its pictures are much nearer to the right edit than the source is."""
+    editor = build_editor("embedded", device="cpu")
+    tasks = [sample_task("e2e-editor", index, multi_step=False) for index in range(33)]
+    contexts = editor.encode([task.edit_task() for task in tasks])
+    made = np.stack(sample_images(editor, contexts, seeds=[0] * len(tasks))).astype(float)
+    right, source = (
+        np.stack([draw(scene) for scene in scenes]).astype(float)
+        for scenes in ([t.after for t in tasks], [t.before for t in tasks])
+    )
+    changed = np.abs(right - source).max(axis=-1) > 24
+    assert ((made - right)[changed] ** 2).mean() < 0.5 * ((source - right)[changed] ** 2).mean()
