@@ -26,7 +26,7 @@ $(STAMP): requirements.lock pyproject.toml
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --no-deps --editable .
 	@touch $@
 
-demo: install ## Score fresh sticker edits with the embedded verifier; writes runs/demo/report.html
+demo: install ## Score fresh sticker edits, then let an editor learn from the scores; writes runs/demo/report.html
 	$(BIN)/editr1 demo
 
 curate-demo: install ## Curate sticker traces, and fine-tune a small verifier on them
