@@ -151,7 +151,7 @@ def test_models_load_by_path_have_cards_and_are_small(name):
     assert not [f.name for f in folder.iterdir() if f.suffix in (".bin", ".pt", ".pkl")]
 
 
-@pytest.mark.parametrize("size", ["large"])
+@pytest.mark.parametrize("size", ["small", "large"])
 def test_reinforced_ones_are_adapters_on_the_fine_tuned(size):
     """They load by name and judge; a right edit is above the untouched picture."""
     folder = MODELS_FOLDER / f"sticker-gcpo-{size}"

@@ -84,4 +84,4 @@ def _show(out: Path) -> None:
         if all(name in row for row in (rows[0], rows[-1])):
             table.add_row(title, f"{rows[0][name]:.2f}", f"{rows[-1][name]:.2f}")
     Console().print(table)
-    typer.echo("a few iterations are a taste, and this few contexts move by chance too: editr1 train editor goes further")
+    typer.echo("a few iterations are a taste, and so few contexts move by chance: editr1 train editor goes further")

@@ -18,6 +18,7 @@ SHIPPED = {
     "embedded": "sticker-verifier-small",
     "sticker-verifier-small": "sticker-verifier-small",
     "sticker-verifier-large": "sticker-verifier-large",
+    "sticker-gcpo-small": "sticker-gcpo-small",
     "sticker-gcpo-large": "sticker-gcpo-large",
     "sticker-base-small": "sticker-base-small",
     "sticker-base-large": "sticker-base-large",
@@ -27,6 +28,7 @@ SHIPPED = {
 _COMMANDS = {
     "sticker-verifier-small": "editr1 train sft recipes/sticker/sft-small.toml --ship",
     "sticker-verifier-large": "editr1 train sft recipes/sticker/sft-large.toml --ship",
+    "sticker-gcpo-small": "editr1 train gcpo recipes/sticker/gcpo.toml --ship",
     "sticker-gcpo-large": "editr1 train gcpo recipes/sticker/gcpo-large.toml --ship",
     "sticker-base-small": "editr1 stickers train recipes/sticker/base-small.toml --ship",
     "sticker-base-large": "editr1 stickers train recipes/sticker/base-large.toml --ship",
