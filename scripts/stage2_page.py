@@ -8,7 +8,8 @@ editr1 stickers evaluate --model PARENT    --out runs/stage2/small/sft.json
 editr1 stickers evaluate --model RUN/model --out runs/stage2/small/gcpo.json
 python scripts/stage2_page.py small=RUN=runs/stage2/small large=...
 
-What the page shows is copied to docs/results/stage2.json, so that it can be written again without the runs:
+What the page shows is copied to docs/results/stage2.json, so that it can be written again without the runs; a size that
+is not given stays as it is there:
 python scripts/stage2_page.py
 """
 
@@ -168,8 +169,9 @@ def main() -> None:
     kept, notes = DOCS / "results/stage2.json", DOCS / "results/stage2-notes.md"
     if sys.argv[1:]:
         given = [argument.split("=") for argument in sys.argv[1:]]
-        found = [gather(size, Path(run), Path(measured)) for size, run, measured in given]
-        kept.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        found = {size["size"]: size for size in (read(kept) if kept.is_file() else ())}
+        found |= {size: gather(size, Path(run), Path(measured)) for size, run, measured in given}
+        kept.write_text(json.dumps(list(found.values()), indent=1) + "\n", encoding="utf-8")
     sizes = read(kept)
     text = notes.read_text(encoding="utf-8") if notes.is_file() else ""
     (DOCS / "results/stage2.md").write_text(page(sizes, text), encoding="utf-8")

@@ -6,7 +6,8 @@ editr1 eval editor stickers --data editor-test:330 --editor BASE                
 editr1 eval editor stickers --data editor-test:330 --editor BASE --lora RUN/lora --out runs/stage3/NAME
 python scripts/stage3_page.py runs/stage3/base NAME=RUN=runs/stage3/NAME ...
 
-What the page shows is copied to docs/results/stage3.json, so that it can be written again without the runs:
+What the page shows is copied to docs/results/stage3.json, so that it can be written again without the runs; runs that
+are not given stay as they are there, if the editor before is the same:
 python scripts/stage3_page.py
 """
 
@@ -154,8 +155,12 @@ def main(arguments: Sequence[str]) -> None:
     kept, notes = DOCS / "results/stage3.json", DOCS / "results/stage3-notes.md"
     if arguments:
         base, given = Path(arguments[0]), [argument.split("=") for argument in arguments[1:]]
-        runs = [gather(name, Path(run), Path(measured), base) for name, run, measured in given]
-        kept.write_text(json.dumps({"base": figures(base), "runs": runs}, indent=1) + "\n", encoding="utf-8")
+        before = read(kept) if kept.is_file() else {}
+        same = before.get("base") == figures(base)
+        runs = {run["name"]: run for run in (before["runs"] if same else ())}
+        runs |= {name: gather(name, Path(run), Path(measured), base) for name, run, measured in given}
+        found = {"base": figures(base), "runs": list(runs.values())}
+        kept.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     found = read(kept)
     text = notes.read_text(encoding="utf-8") if notes.is_file() else ""
     (DOCS / "results/stage3.md").write_text(page(found, text), encoding="utf-8")
