@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from editr1.cli import options
+from editr1.cli import display, options
 from editr1.errors import ConfigError
 from editr1.stickers import People
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from editr1.config import ScoreConfig
     from editr1.datasets.edits import BadRow
     from editr1.datasets.preference_import import FindPrinciples, Imported
+    from editr1.training.gcpo.stickers import Draw
     from editr1.types import EditTask, PreferencePair, Principle
     from editr1.verifier import Verifier
 
@@ -77,13 +78,59 @@ def build(
         People,
         typer.Option(help="Who compares: with the oracle's taste, or minding unasked changes more and flaws less."),
     ] = "plain",
+    editor: Annotated[
+        str | None,
+        typer.Option(help="Compare pictures of this editor: embedded, or a folder (default: edits of faulty editors)."),
+    ] = None,
+    lora: Annotated[Path | None, typer.Option(help="Of the editor, as `editr1 train editor` writes it.")] = None,
+    drawn: Annotated[
+        float, typer.Option(min=0, max=1, help="With --editor: share of pairs that are of faulty editors all the same.")
+    ] = 0.0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of the editor's sampler.")] = None,
 ) -> None:
-    """Draw simulated pairs on stickers: edits of faulty editors, preferences of simulated humans, some "same"."""
+    """Draw simulated pairs on stickers: two edits of a task, preferences of simulated humans, some "same".
+
+    The edits come from faulty editors, which draw the scene that they want, or with --editor from a model: then people
+    see what the oracle reads off the pixels.
+    """
     from editr1.training.gcpo.stickers import write_sticker_preferences
 
     sizes = {"train": (split, train), "heldout": (f"{split}-heldout", heldout)}
-    for found in write_sticker_preferences(out, sizes, people).values():
-        _print(found)
+    if editor is None:
+        if lora is not None or steps is not None or drawn:
+            raise ConfigError("--lora, --steps and --drawn go with --editor")
+        found = write_sticker_preferences(out, sizes, people)
+    else:
+        pairs = _pairs_of(editor, lora, steps, drawn)
+        made_by = editor + ("" if lora is None else f" with {lora}") + (f", {drawn:.0%} drawn ones" if drawn else "")
+        found = write_sticker_preferences(out, sizes, people, pairs=pairs, made_by=made_by)
+    for written in found.values():
+        _print(written)
+
+
+def _pairs_of(editor: str, lora: Path | None, steps: int | None, drawn: float) -> Draw:
+    """Draws pairs of an editor, and some of faulty editors behind them; each draw is made once and kept."""
+    from functools import cache
+
+    from editr1.editors import build_editor
+    from editr1.training.gcpo.editor_pairs import editor_pairs
+    from editr1.training.gcpo.stickers import sticker_pairs
+
+    model = build_editor(editor, lora=lora)
+
+    @cache
+    def pairs(split: str, number: int, people: People) -> list[PreferencePair]:
+        others = round(drawn * number)
+        with display.bars(transient=True) as progress:
+            bar = progress.add_task(f"pairs of {editor}, {split}", total=number - others)
+
+            def report(done: int) -> None:
+                progress.update(bar, completed=done)
+
+            made = list(editor_pairs(model, split, number - others, people, steps=steps, report=report))
+        return [*made, *sticker_pairs(f"{split}-drawn", others, people)]
+
+    return pairs
 
 
 def _read(path: Path, kind: str) -> Iterable[PreferencePair | BadRow]:

@@ -34,7 +34,9 @@ _FORGIVEN, _PER_LEVEL, _MOST_FOR_FLAWS = 5.0, 0.05, 4.0  # mean difference; poin
 _CROPS = 24  # of each backdrop, to recognise it by
 
 
-def pixel_utility(task: StickerTask, picture: Image.Image) -> float:
+def pixel_utility(
+    task: StickerTask, picture: Image.Image, *, minds_changes: float = 1.0, minds_flaws: float = 1.0
+) -> float:
     """How usable an edited picture is, in [0, 10].
 
     10 times the mean progress of the steps, less what changed unasked. Nothing that was asked for: 0.
@@ -42,12 +44,15 @@ def pixel_utility(task: StickerTask, picture: Image.Image) -> float:
     Args:
         task: the context.
         picture: RGB of any size; it is brought to SIDE x SIDE.
+        minds_changes: weight of unasked changes; other than 1 it is the utility to somebody else.
+        minds_flaws: weight of flaws, likewise.
     """
     seen = _levels(picture if picture.size == (SIDE, SIDE) else picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
     progress = step_progress(task, seen)
     if not any(progress):
         return 0.0
-    return float(np.clip(10 * np.mean(progress) - unasked_cost(task, seen), 0, 10))
+    cost = unasked_cost(task, seen, minds_changes=minds_changes, minds_flaws=minds_flaws)
+    return float(np.clip(10 * np.mean(progress) - cost, 0, 10))
 
 
 def step_progress(task: StickerTask, seen: Floats) -> list[float]:
@@ -112,7 +117,7 @@ def _left_behind(seen: Floats, before: Floats, after: Floats, where: Mask) -> fl
     return off / max(whole, 1.0)
 
 
-def unasked_cost(task: StickerTask, seen: Floats) -> float:
+def unasked_cost(task: StickerTask, seen: Floats, *, minds_changes: float = 1.0, minds_flaws: float = 1.0) -> float:
     """Points for what changed and should not have, and for noise, blur, frames and garish colours.
 
     The picture is held against the closest drawing with some of the steps done, where no step touches a sticker or the
@@ -124,12 +129,9 @@ def unasked_cost(task: StickerTask, seen: Floats) -> float:
     closest = _closest(task, seen, where)
     changed = np.abs(_smooth(seen) - _smooth(closest)).max(axis=2)[where] > _CHANGED
     share = float(changed.sum()) / where.size
-    flaws = _PER_LEVEL * max(_unasked_difference(task, seen) - _FORGIVEN, 0.0)
-    return (
-        _PER_SHARE * min(share, _SMALL_SHARE)
-        + _PER_FURTHER_SHARE * max(share - _SMALL_SHARE, 0.0)
-        + min(flaws, _MOST_FOR_FLAWS)
-    )
+    changes = _PER_SHARE * min(share, _SMALL_SHARE) + _PER_FURTHER_SHARE * max(share - _SMALL_SHARE, 0.0)
+    flaws = min(_PER_LEVEL * max(_unasked_difference(task, seen) - _FORGIVEN, 0.0), _MOST_FOR_FLAWS)
+    return minds_changes * changes + minds_flaws * flaws
 
 
 def _unasked_difference(task: StickerTask, seen: Floats) -> float:

@@ -223,8 +223,12 @@ class SimulatedHuman:
 
     def prefers(self, first: StickerEdit, second: StickerEdit, seed: int = 0) -> int:
         """1 for the first, -1 for the second, 0 for "same"; both must be edits of one task."""
-        rng = Random(f"sticker-human/{self.name}/{first.id}/{second.id}/{seed}")
-        gap = sum(sign * (self.worth(e) + rng.gauss(0, self.noise)) for sign, e in ((1, first), (-1, second)))
+        return self.compares(self.worth(first), self.worth(second), f"{first.id}/{second.id}/{seed}")
+
+    def compares(self, first: float, second: float, occasion: str) -> int:
+        """The same of two edits that are worth so much to this human before noise; `occasion` names the draw of it."""
+        rng = Random(f"sticker-human/{self.name}/{occasion}")
+        gap = sum(sign * (worth + rng.gauss(0, self.noise)) for sign, worth in ((1, first), (-1, second)))
         return 0 if abs(gap) < self.same_below else (1 if gap > 0 else -1)
 
 

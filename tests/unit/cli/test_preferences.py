@@ -56,3 +56,20 @@ def test_simulated_pairs_are_compared_by_the_people_that_are_asked_for(tmp_path:
     found = {pair.annotator for pair in read_preferences(tmp_path / "train.parquet")}
     assert found == {f"simulated:{human.name}" for human in PEOPLE[people]}
     assert people in json.loads((tmp_path / "manifest-train.json").read_text())["origin"]
+
+
+def test_what_goes_with_an_editor_is_refused_without_one(tmp_path: Path) -> None:
+    for option in (["--lora", "lora"], ["--steps", "3"], ["--drawn", "0.5"]):
+        with pytest.raises(ConfigError, match="go with --editor"):
+            CliRunner().invoke(app, ["build", "--out", str(tmp_path), *option], catch_exceptions=False)
+
+
+def test_pictures_of_an_editor_are_compared_by_what_the_pixels_show(tmp_path: Path) -> None:
+    options = ["--out", str(tmp_path), "--train", "5", "--heldout", "2", "--people", "exacting", "--split", "of-editor"]
+    options += ["--editor", "sticker-kontext-small", "--steps", "1", "--drawn", "0.4"]
+    done = CliRunner().invoke(app, ["build", *options], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    train = list(read_preferences(tmp_path / "train.parquet"))
+    assert [pair.task.id.split("/")[0] for pair in train] == ["of-editor"] * 3 + ["of-editor-drawn"] * 2
+    assert all(pair.annotator.startswith("simulated:") and pair.preferred != pair.other for pair in train)
+    assert "sticker-kontext-small, 40% drawn" in json.loads((tmp_path / "manifest-train.json").read_text())["origin"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -69,8 +69,17 @@ def sticker_pairs(split: str, number: int, people: People = "plain") -> Iterator
     return (sticker_pair(split, index, people) for index in range(number))
 
 
+Draw = Callable[[str, int, People], Iterable[PreferencePair]]
+"""(split, number, people) -> the first so many pairs."""
+
+
 def write_sticker_preferences(
-    folder: Path, sizes: dict[str, tuple[str, int]], people: People = "plain"
+    folder: Path,
+    sizes: dict[str, tuple[str, int]],
+    people: People = "plain",
+    *,
+    pairs: Draw = sticker_pairs,
+    made_by: str = "faulty editors that are drawn",
 ) -> dict[str, Imported]:
     """Write simulated pairs as a folder of preferences.
 
@@ -78,13 +87,15 @@ def write_sticker_preferences(
         folder: to write into.
         sizes: for "train" and "heldout", the name of the draw and how many pairs; sources of unlike draws differ.
         people: who compares, a key of `PEOPLE`.
+        pairs: draws them; it is called twice for each split.
+        made_by: for the manifest, whose edits they are.
     """
     return {
         name: write_preferences(
-            partial(sticker_pairs, source, number, people),
+            partial(pairs, source, number, people),
             folder,
             split=name,
-            origin=f"pairs on stickers, draw {source!r}, compared by simulated people, {people}",
+            origin=f"pairs on stickers, draw {source!r}, edits of {made_by}, compared by simulated people, {people}",
         )
         for name, (source, number) in sizes.items()
     }
