@@ -39,6 +39,8 @@ PLOTS = {
     "kl": "KL",
 }
 WATCHED = ("stayed", "unchanged")
+EMBEDDED = "sticker-verifier-small"
+"""The verifier of a recipe that names none."""
 ORACLE = {"eval_watch/truth": "eval_reward"}
 """Where the oracle is the reward itself, it is not watched beside it."""
 
@@ -52,11 +54,17 @@ def gather(name: str, run: Path, measured: Path, base: Path) -> dict[str, Any]:
     curves = {key: [[r["step"], r[key]] for r in rows if key in r] for key in PLOTS}
     if judge["kind"] == "oracle":
         curves |= {key: curves[stands_in] for key, stands_in in ORACLE.items()}
+    settings = {key: recipe[key] for key in KEPT} | {"sampling steps": recipe["sampling"]["steps"]}
+    if recipe["algorithm"] == "nft":
+        settings |= {"noise": "none (ODE)", "KL": recipe["nft"]["kl"]}
+    else:
+        settings |= {"noise": recipe["grpo"]["noise_level"], "KL": recipe["grpo"]["kl"]}
+    settings["moving average"] = recipe["ema"]["decay"] if recipe["ema"] else "none"
+    settings["verdicts a picture"] = 1 if judge["kind"] == "oracle" else judge["score"]["passes"]
     return {
         "name": name,
-        "recipe": {key: recipe[key] for key in KEPT}
-        | {"sampling steps": recipe["sampling"]["steps"], "noise": recipe["grpo"]["noise_level"]},
-        "reward": judge["kind"] if judge["kind"] == "oracle" else judge["score"]["judge"]["model"],
+        "recipe": settings,
+        "reward": judge["kind"] if judge["kind"] == "oracle" else judge["score"]["judge"]["model"] or EMBEDDED,
         "minutes": without_pauses([row["time"] for row in rows]) / 60,
         "cores": read(run / "environment.json")["machine"]["cores"],
         "curves": curves,
