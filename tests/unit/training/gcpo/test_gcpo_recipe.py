@@ -29,7 +29,7 @@ def test_there_are_recipes() -> None:
     ("overrides", "why"),
     [
         (["pairs=data"], "either pairs"),
-        (["halves_per_pass=3"], "must divide the 16 halves"),
+        (["pairs_per_step=8", "halves_per_pass=3"], "must divide the 16 halves"),
         (["rollouts=1"], "greater than or equal to 2"),
         (["updates_per_rollout=4", "save_every=6"], "multiple of the 4 steps"),
         (["trl.learning_rate=1e-3"], "set learning_rate"),
