@@ -19,15 +19,24 @@ def is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def say_finished(model: Path, name: str, *, ship: bool) -> None:
-    """The last line of a training; with `ship`, the first process copies the model into the package before."""
+def say_finished(model: Path, name: str, *, ship: bool, dtype: str | None = None) -> None:
+    """The last line of a training; with `ship`, the first process copies the model into the package before.
+
+    Args:
+        model: its folder.
+        name: of its folder in the package.
+        ship: whether to copy it.
+        dtype: that its weights are kept in there, e.g. "bfloat16"; None leaves them as they are.
+    """
     if not is_first():
         return
     text = f"{model}: finished"
     if ship:
+        import torch
+
         from editr1.training.finish import ship_model
 
-        text += f", copied to {ship_model(model, name)}"
+        text += f", copied to {ship_model(model, name, None if dtype is None else getattr(torch, dtype))}"
     typer.echo(text)
 
 

@@ -59,7 +59,8 @@ def edit(
         str | None, typer.Option("--negative-prompt", help="For that.", show_default=False)
     ] = None,
     lora: Annotated[
-        str | None, typer.Option("--lora", help="Folder or hub id of LoRA weights.", show_default=False)
+        str | None,
+        typer.Option("--lora", help="LoRA weights: folder, hub id, or name of some that ship.", show_default=False),
     ] = None,
     device: Annotated[str | None, typer.Option("--device", help="Such as cuda:1.", show_default=False)] = None,
     dtype: Annotated[str | None, typer.Option("--dtype", help="Such as bfloat16.", show_default=False)] = None,

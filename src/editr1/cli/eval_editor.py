@@ -42,7 +42,10 @@ def editor(
     ] = None,
     name: Annotated[str, typer.Option("--name", help="The editor's name, for the record.", show_default=False)] = "",
     lora: Annotated[
-        str | None, typer.Option("--lora", help="LoRA weights on the editor: folder or hub id.", show_default=False)
+        str | None,
+        typer.Option(
+            "--lora", help="LoRA weights on the editor: folder, hub id, or name of some that ship.", show_default=False
+        ),
     ] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, help="Of the editor's sampler.", show_default=False)

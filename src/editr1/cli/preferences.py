@@ -82,7 +82,9 @@ def build(
         str | None,
         typer.Option(help="Compare pictures of this editor: embedded, or a folder (default: edits of faulty editors)."),
     ] = None,
-    lora: Annotated[Path | None, typer.Option(help="Of the editor, as `editr1 train editor` writes it.")] = None,
+    lora: Annotated[
+        str | None, typer.Option(help="On the editor: folder, hub id, or the name of weights that ship.")
+    ] = None,
     drawn: Annotated[
         float, typer.Option(min=0, max=1, help="With --editor: share of pairs that are of faulty editors all the same.")
     ] = 0.0,
@@ -108,7 +110,7 @@ def build(
         _print(written)
 
 
-def _pairs_of(editor: str, lora: Path | None, steps: int | None, drawn: float) -> Draw:
+def _pairs_of(editor: str, lora: str | None, steps: int | None, drawn: float) -> Draw:
     """Draws pairs of an editor, and some of faulty editors behind them; each draw is made once and kept."""
     from functools import cache
 

@@ -48,6 +48,7 @@ def sft(
 def editor(
     recipe: Annotated[Path, typer.Argument(help="A TOML recipe, e.g. recipes/sticker/editor-nft.toml.")],
     out: options.OutOption = None,
+    ship: options.ShipOption = False,
     overrides: options.SetOption = None,
 ) -> None:
     """Train an editor by reinforcement learning with a verifier's scores (Flow-GRPO or DiffusionNFT).
@@ -72,4 +73,4 @@ def editor(
         trained = train_editor(settings, folder, make_reward, report)
     if display.is_first():
         display.write_verdicts_page(folder, f"Held-out edits before and after: {settings.name}")
-    display.say_finished(trained, settings.name, ship=False)
+    display.say_finished(trained, settings.name, ship=ship, dtype="bfloat16")

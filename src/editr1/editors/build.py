@@ -14,7 +14,7 @@ import torch
 from editr1.config import load as load_recipe
 from editr1.devices import find_device
 from editr1.editors.base import EditorOptions
-from editr1.editors.names import SHIPPED_EDITORS, resolve_editor
+from editr1.editors.names import SHIPPED_EDITORS, resolve_editor, resolve_lora
 from editr1.editors.pipeline import PipelineEditor
 from editr1.errors import ConfigError, DataError, MissingExtraError, ModelError
 from editr1.judges.files import folder_digest
@@ -45,7 +45,8 @@ def build_editor(
         model: a folder that `save_pretrained` wrote, a hub id such as "black-forest-labs/FLUX.1-Kontext-dev", or the
             name of an editor that ships with editr1: "embedded", "sticker-kontext-small", "sticker-qwen-small".
         options: how to use it; where they are silent, the folder's `editr1.json` speaks, then the pipeline's ways.
-        lora: folder or hub id of weights that `load_lora_weights` takes.
+        lora: folder or hub id of weights that `load_lora_weights` takes, or the name of some that ship with editr1,
+            such as "sticker-kontext-small-rl-gcpo-small".
         dtype: e.g. "bfloat16"; default is bfloat16 on a GPU and float32 on the CPU.
         device: e.g. "cuda:1"; default is the first GPU, else the CPU.
         revision: of a hub id.
@@ -58,6 +59,7 @@ def build_editor(
     where = find_device(device)
     precision = _dtype(dtype, where)
     model = resolve_editor(model)
+    lora = lora if lora is None else resolve_lora(lora)
     folder = Path(model).expanduser()
     _check_exists(folder, str(model))
     try:
@@ -72,7 +74,7 @@ def build_editor(
                 source, torch_dtype=precision, revision=revision, use_safetensors=True
             )
         if lora is not None:
-            pipeline.load_lora_weights(str(lora), use_safetensors=True)
+            pipeline.load_lora_weights(lora, use_safetensors=True)
     except Exception as exc:  # diffusers raises whatever its parts raise
         raise ModelError(f"the editor {model} cannot be loaded: {' '.join(str(exc).split())[:240]}") from exc
     pipeline.set_progress_bar_config(disable=True)

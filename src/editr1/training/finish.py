@@ -9,6 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from editr1.files import write_json
 from editr1.judges.names import MODEL_FILES, MODELS_FOLDER
@@ -40,9 +42,20 @@ def name_base(adapter: Path, base: str) -> None:
     write_json(config, json.loads(config.read_text(encoding="utf-8")) | {"base_model_name_or_path": base})
 
 
-def ship_model(model_folder: Path, name: str) -> Path:
-    """Copy a finished model into the package, in place of the one that is there; returns its new folder."""
+def ship_model(model_folder: Path, name: str, dtype: torch.dtype | None = None) -> Path:
+    """Copy a finished model into the package, in place of the one that is there; returns its new folder.
+
+    Args:
+        model_folder: with the model's files.
+        name: of its folder in the package.
+        dtype: that its weights are kept in there; None leaves them as they are.
+    """
     target = MODELS_FOLDER / name
     if target.exists():
         shutil.rmtree(target)
-    return Path(shutil.copytree(model_folder, target))
+    shutil.copytree(model_folder, target)
+    for path in target.rglob("*.safetensors") if dtype is not None else ():
+        with safe_open(path, "pt") as file:
+            about = file.metadata()
+        save_file({key: tensor.to(dtype) for key, tensor in load_file(path).items()}, path, metadata=about)
+    return target

@@ -102,3 +102,18 @@ def test_a_name_that_did_not_ship_says_how_to_make_it(
     (folder / "model_index.json").write_text("{}")
     assert names.resolve_editor(name) == str(folder)
     assert names.resolve_editor("black-forest-labs/FLUX.1-Kontext-dev") == "black-forest-labs/FLUX.1-Kontext-dev"
+
+
+@pytest.mark.parametrize("name", sorted(names.SHIPPED_LORAS))
+def test_weights_that_did_not_ship_say_how_to_make_them(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "MODELS_FOLDER", tmp_path)
+    with pytest.raises(
+        ModelError, match=rf"train editor recipes/sticker/editor-flow-grpo.toml --set name={name} --ship"
+    ):
+        names.resolve_lora(name)
+    (tmp_path / name).mkdir()
+    (tmp_path / name / names.LORA_FILE).touch()
+    assert names.resolve_lora(name) == str(tmp_path / name)
+    assert names.resolve_lora("owner/some-lora") == "owner/some-lora"

@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from editr1.editors.names import LORA_FILE
 from editr1.errors import ConfigError, DataError, Editr1Error
 from editr1.files import relative_reference
 from editr1.judges.files import folder_digest
@@ -37,7 +38,6 @@ SHIPPED_MODELS = {
 """Step -> the folder of its model in the package, whether one ships yet or not."""
 
 
-LORA_FILE = "pytorch_lora_weights.safetensors"
 _MODEL_FILES = ("config.json", "model_index.json", "adapter_config.json", LORA_FILE)
 _MODELS_OF_RUNS = ("model", "pipeline", "lora")  # folders that trainers leave in a run directory
 

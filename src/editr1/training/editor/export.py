@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from editr1.editors.build import OPTIONS_FILE
+from editr1.editors.names import LORA_FILE
 from editr1.errors import ModelError
 from editr1.files import write_atomic, write_json
 from editr1.training.editor.policy import ADAPTER
 from editr1.training.editor.setup import Work
 from editr1.training.editor.state import Progress, whole
-
-LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
 def export(work: Work, progress: Progress) -> Path:

@@ -14,8 +14,9 @@ from safetensors import safe_open
 
 from editr1.editors import wrap
 from editr1.editors.base import EditorOptions
+from editr1.editors.names import LORA_FILE
 from editr1.editors.testing import KONTEXT_OPTIONS, QWEN_OPTIONS, tiny_kontext, tiny_qwen_edit
-from editr1.training.editor.export import LORA_FILE, write_lora
+from editr1.training.editor.export import write_lora
 from editr1.training.editor.policy import Policy
 from editr1.types import EditTask
 
