@@ -11,6 +11,9 @@ editor RL does, by the ODE from other noise each, and every reward scores the sa
   in. It is the mean product of the reward's advantages and the true ones: 1 learns from the truth, 0 from noise;
 - flat: the share of groups that it gives one value throughout, which teach nothing;
 - best of N: the utility of the picture that it puts on top, less the group's mean; a tie counts as its mean;
+- gain: the mean product of its advantages, brought to a mean square of 1 over all groups, and the utility: what a step
+  of a given length along them is worth. With differences divided by their group's deviation ("std") a group in which
+  the reward tells next to nothing apart weighs as much as any; not divided ("global"), as much as it tells;
 - seconds a picture, the first group left out.
 
 Groups that the oracle is flat in are left out. In brackets 95 % intervals, by resampling groups.
@@ -21,7 +24,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,14 +82,43 @@ def group_figures(reward: Array, truth: Array) -> tuple[float, float, float]:
     return (0.0 if np.ptp(truth) == 0 else float(np.corrcoef(reward, truth)[0, 1])), 0.0, gain
 
 
+def gains(rewards: Array, truth: Array) -> Array:
+    """Of each group, terms of the gain's two ratios: (std) product, square, (global) product, square, 1."""
+    rows = []
+    for reward, true in zip(rewards, truth, strict=True):
+        known = np.isfinite(reward)
+        spread = reward[known] - reward[known].mean() if known.any() else np.zeros(0)
+        size = float(np.sqrt((spread**2).mean())) if len(spread) else 0.0
+        product = float((spread * true[known]).mean()) if len(spread) else 0.0
+        rows.append([product / size, 1.0, product, size**2, 1.0] if size else [0.0, 0.0, 0.0, 0.0, 1.0])
+    return np.array(rows)
+
+
+def gain_of(column: int) -> Callable[[Array], Array]:
+    """The ratio over groups: mean product, over the root of the mean square."""
+
+    def ratio(sums: Array) -> Array:
+        count = sums[..., -1]
+        square = np.maximum(sums[..., column + 1] / count, 1e-12)
+        found: Array = sums[..., column] / count / np.sqrt(square)
+        return found
+
+    return ratio
+
+
 def estimates(rewards: Array, truth: Array) -> dict[str, Estimate]:
     """Over groups that the truth varies in."""
     rows = [group_figures(r, t) for r, t in zip(rewards, truth, strict=True) if np.ptp(t) > 0]
     table = np.array([[*row, 1.0] for row in rows])
     titles = ("agreement", "flat", "best_of_n")
-    return {
+    found = {
         title: bootstrap(table, lambda sums, column=column: sums[..., column] / sums[..., -1])  # type: ignore[misc]
         for column, title in enumerate(titles)
+    }
+    varies = np.ptp(truth, axis=1) > 0
+    terms = gains(rewards[varies], truth[varies])
+    return found | {
+        f"gain_{name}": bootstrap(terms, gain_of(2 * place)) for place, name in enumerate(("std", "global"))
     }
 
 
@@ -94,6 +126,11 @@ def verifier_reward(model: str, passes: int) -> Reward:
     """A shipped verifier, or that of a path, on the oracle's scale."""
     config = ScoreConfig.model_validate({"judge": {"model": model}, "passes": passes})
     return VerifierReward(build_verifier(config, quiet=True), scale="score", name=f"{model}, {passes} passes")
+
+
+def cells_of(figures: dict[str, Estimate]) -> str:
+    """On one line."""
+    return "  ".join(f"{key.replace('_', ' ')} {v.value:.2f} [{v.low:.2f}, {v.high:.2f}]" for key, v in figures.items())
 
 
 def main() -> None:
@@ -114,6 +151,7 @@ def main() -> None:
     truth, _ = scored(OracleReward(scale="score"), made)
     used = int((np.ptp(truth, axis=1) > 0).sum())
     print(f"{describe_machine()}\n{options.editor}: {used} groups of {options.group} that the oracle is not flat in")
+    print("the oracle itself:", cells_of(estimates(truth, truth)))
     print(f"mean utility {truth.mean():.2f}, of the best of a group {truth.max(axis=1).mean():.2f}")
     found: dict[str, Any] = {}
     for model in options.verifier or ["sticker-verifier-small", "sticker-gcpo-small"]:
@@ -122,8 +160,7 @@ def main() -> None:
             figures = estimates(rewards, truth)
             name = f"{model}, {passes} pass{'es' if passes > 1 else ''}"
             found[name] = {key: value.to_dict() for key, value in figures.items()} | {"seconds": seconds}
-            cells = (f"{key.replace('_', ' ')} {v.value:.2f} [{v.low:.2f}, {v.high:.2f}]" for key, v in figures.items())
-            print(f"{name}: {'  '.join(cells)}  {seconds:.3f} s")
+            print(f"{name}: {cells_of(figures)}  {seconds:.3f} s", flush=True)
     if options.out:
         about = {"machine": describe_machine(), "editor": options.editor, "groups": used, "group": options.group}
         write_json(options.out, about | {"utility": float(truth.mean()), "rewards": found})
