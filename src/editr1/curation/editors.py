@@ -9,12 +9,16 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from editr1.curation.edit import EditJob, Failed, OnEdit
 from editr1.curation.records import as_png, content_id
 from editr1.errors import DataError, JudgeError, MissingExtraError, ModelError
 from editr1.images import load_image
+from editr1.types import EditTask
+
+if TYPE_CHECKING:
+    from editr1.editors import PipelineEditor
 
 _MOST_BYTES = 64 << 20
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
@@ -218,6 +222,67 @@ class DiffusersEditor:
                 on_edit(index, Failed("out of memory", f"{source.width}x{source.height}: {str(exc).splitlines()[0]}"))
                 continue
             on_edit(index, as_png(load_image(made.images[0])))
+
+
+class TrainedEditor:
+    """An editor of `editr1.editors`, as editor RL samples from it: contexts are encoded together, batches are full.
+
+    The pipeline is loaded when the first picture is to be made.
+
+    Args:
+        model: folder, hub id, or the name of an editor that ships, such as "embedded".
+        lora: weights on it: folder, hub id, or the name of some that ship.
+        steps: of the sampler; None is the editor's own number.
+        batch_size: pictures at a time.
+        device: the first GPU, else the CPU, if None.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        lora: str | None = None,
+        steps: int | None = None,
+        batch_size: int = 16,
+        device: str | None = None,
+    ) -> None:
+        from editr1.editors.names import resolve_editor, resolve_lora
+
+        folders = [resolve_editor(model), *([] if lora is None else [resolve_lora(lora)])]
+        self.model, self.lora, self.steps = model, lora, steps
+        self.batch_size = batch_size
+        self.device = device
+        self.name = Path(folders[-1]).name
+        files = [(p.name, p.stat().st_size) for f in folders for p in sorted(Path(f).rglob("*.safetensors"))]
+        self.fingerprint = f"trained:{model}:{lora}:{steps}:{content_id(files)}"
+
+    @cached_property
+    def editor(self) -> PipelineEditor:
+        """The loaded editor.
+
+        Raises:
+            MissingExtraError, ModelError: if it cannot be loaded.
+        """
+        from editr1.editors import build_editor
+
+        return build_editor(self.model, lora=self.lora, device=self.device)
+
+    def edit(self, jobs: Sequence[EditJob], *, on_edit: OnEdit) -> None:
+        """Make the candidates in batches, each from noise of its own seed."""
+        from editr1.editors import sample_images
+
+        for start in range(0, len(jobs), self.batch_size):
+            batch = jobs[start : start + self.batch_size]
+            contexts = self.editor.encode([_task(job) for job in batch])
+            seeds = [job.seed for job in batch]
+            pictures = sample_images(self.editor, contexts, seeds, self.steps, batch_size=self.batch_size)
+            for index, picture in enumerate(pictures, start):
+                on_edit(index, as_png(picture))
+
+
+def _task(job: EditJob) -> EditTask:
+    context = job.decomposed.context
+    return EditTask(context.id, context.source, context.instruction, job.decomposed.principles, context.kind)
 
 
 def _fetch(url: str, timeout: float) -> bytes:

@@ -75,14 +75,17 @@ class EditorRecipe(Recipe):
     """One editor.
 
     Attributes:
-        kind: "stickers" (simulated), "folder" (finished edits), "server" (OpenAI-style), "diffusers".
+        kind: "stickers" (simulated), "folder" (finished edits), "server" (OpenAI-style), "diffusers" (any instruction
+            editor of diffusers), "editr1" (one that `editr1 edit` takes, in batches, with or without a LoRA).
         model: name, path or hub id; for a folder, its path.
         samples: candidates of each context.
         pattern: of finished edits' file names, see `FolderEditor`.
         arguments: passed to the server or the pipeline.
+        lora, steps, batch_size: of the kind "editr1": weights on the editor, steps of its sampler (None: its own
+            number), pictures at a time.
     """
 
-    kind: Literal["stickers", "folder", "server", "diffusers"]
+    kind: Literal["stickers", "folder", "server", "diffusers", "editr1"]
     model: str
     samples: PositiveInt = 1
     pattern: str = "{name}"
@@ -94,6 +97,9 @@ class EditorRecipe(Recipe):
     dtype: str = "bfloat16"
     device: str | None = None
     arguments: dict[str, Any] = Field(default_factory=dict)
+    lora: str | None = None
+    steps: PositiveInt | None = None
+    batch_size: PositiveInt = 16
 
 
 class EditRecipe(Recipe):

@@ -1,7 +1,8 @@
 """The embedded domain as source, editors and judges of curation. All of it is simulated, and named so.
 
 The simulated judges know the truth by the pictures: they look up which task a source picture is of, and which
-simulated editor made an edited one. Everything between them and the stages is what real judges go through: a chat with
+simulated editor made an edited one. What a real editor made of a sticker task they read off the pixels
+(`editr1.rewards.sticker_reading`). Everything between them and the stages is what real judges go through: a chat with
 pictures in, text out.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import lru_cache
 from random import Random
@@ -22,6 +24,7 @@ from editr1.datasets.contexts import ContextRow
 from editr1.datasets.edits import BadRow
 from editr1.errors import ConfigError
 from editr1.judges.base import ChatReply, ChatRequest, OnReply, Picture, ReplyStatus, Text
+from editr1.rewards.sticker_reading import read_edit
 from editr1.stickers.annotators import JUDGES, STRICT, SimulatedJudge
 from editr1.stickers.draw import draw
 from editr1.stickers.faults import CONTRAST, EDITORS, StickerEdit
@@ -32,6 +35,9 @@ from editr1.verifier.render import format_principles
 
 _ALL_EDITORS = {**EDITORS, CONTRAST.name: CONTRAST}
 _ALL_JUDGES = {**JUDGES, STRICT.name: STRICT}
+_READ = 4096
+"""Edits that are kept once they were read: a shard's worth, and more."""
+
 ROLES = ("select", "decompose", "trace", "verify")
 
 
@@ -93,16 +99,19 @@ class StickerIndex:
         split: of the tasks.
         count: how many there are.
         editors: who may have edited, and how many candidates each made.
+        reads: whether pictures that none of them made are read off the pixels; otherwise they are not known.
     """
 
-    def __init__(self, split: str, count: int, editors: Sequence[tuple[str, int]] = ()) -> None:
+    def __init__(self, split: str, count: int, editors: Sequence[tuple[str, int]] = (), *, reads: bool = False) -> None:
         self.split = split
         self.count = count
         self.editors = tuple(editors)
+        self.reads = reads
         self._tasks: dict[bytes, int] = {}
         self._drawn = 0
         self._lock = threading.Lock()
         self._edits = lru_cache(maxsize=1024)(self._edits_of)
+        self._read: OrderedDict[tuple[str, bytes], StickerEdit] = OrderedDict()
 
     def task(self, source: Image.Image) -> StickerTask | None:
         """The task that starts from this picture, if there is one."""
@@ -115,9 +124,24 @@ class StickerIndex:
         return None if index is None else sample_task(self.split, index)
 
     def edit(self, source: Image.Image, edited: Image.Image) -> StickerEdit | None:
-        """The edit that made the one picture of the other, if it is known."""
+        """The edit that made the one picture of the other, if it is known or can be read."""
         task = self.task(source)
-        return None if task is None else self._edits(task.id).get(_digest(edited))
+        if task is None:
+            return None
+        digest = _digest(edited)
+        return self._edits(task.id).get(digest) or (self._read_edit(task, edited, digest) if self.reads else None)
+
+    def _read_edit(self, task: StickerTask, edited: Image.Image, digest: bytes) -> StickerEdit:
+        """Every judge of the pool asks about the same pictures, one after the other: the last ones are kept."""
+        with self._lock:
+            found = self._read.get((task.id, digest))
+        if found is None:
+            found = read_edit(task, edited, f"read-{digest.hex()[:12]}")
+            with self._lock:
+                self._read[task.id, digest] = found
+                if len(self._read) > _READ:
+                    self._read.popitem(last=False)
+        return found
 
     def _edits_of(self, task_id: str) -> dict[bytes, StickerEdit]:
         task = sample_task(self.split, int(task_id.rpartition("/")[2]))

@@ -13,7 +13,7 @@ from editr1.curation import shards
 from editr1.curation.choose import choose_traces
 from editr1.curation.decompose import decompose
 from editr1.curation.edit import Editor, KeptEdits, edit
-from editr1.curation.editors import DiffusersEditor, FolderEditor, ServerEditor
+from editr1.curation.editors import DiffusersEditor, FolderEditor, ServerEditor, TrainedEditor
 from editr1.curation.journal import JournaledJudge, Spent, Streak
 from editr1.curation.prompts import load_prompt, load_variants
 from editr1.curation.recipe import CurationJudge, CurationRecipe, EditorRecipe
@@ -102,7 +102,8 @@ class Workshop:
                 f"simulated judges know stickers only, and contexts come from {source.kind!r}: name a model"
             )
         editors = [(e.model, e.samples) for e in self.recipe.edit.editors if e.kind == "stickers"]
-        return StickerIndex(source.split, source.count, editors)
+        reads = any(e.kind != "stickers" for e in self.recipe.edit.editors)
+        return StickerIndex(source.split, source.count, editors, reads=reads)
 
     def judge(self, settings: CurationJudge, role: str) -> Judge:
         """The judge that settings describe; one that serves several stages is made once."""
@@ -334,10 +335,15 @@ def _server(e: EditorRecipe) -> Editor:
     )
 
 
+def _trained(e: EditorRecipe) -> Editor:
+    return TrainedEditor(e.model, lora=e.lora, steps=e.steps, batch_size=e.batch_size, device=e.device)
+
+
 EDITOR_KINDS: dict[str, Callable[[EditorRecipe], Editor]] = {
     "stickers": lambda e: StickerEditor(e.model),
     "folder": lambda e: FolderEditor(e.model, pattern=e.pattern),
     "server": _server,
+    "editr1": _trained,
     "diffusers": lambda e: DiffusersEditor(e.model, arguments=e.arguments, dtype=e.dtype, device=e.device),
 }
 """Editors by the kind that a recipe names."""

@@ -47,12 +47,25 @@ def pixel_utility(
         minds_changes: weight of unasked changes; other than 1 it is the utility to somebody else.
         minds_flaws: weight of flaws, likewise.
     """
-    seen = _levels(picture if picture.size == (SIDE, SIDE) else picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+    seen = levels(picture)
     progress = step_progress(task, seen)
     if not any(progress):
         return 0.0
     cost = unasked_cost(task, seen, minds_changes=minds_changes, minds_flaws=minds_flaws)
     return float(np.clip(10 * np.mean(progress) - cost, 0, 10))
+
+
+def levels(picture: Image.Image) -> Floats:
+    """A picture of any size as (SIDE, SIDE, 3), in levels of 0-255."""
+    if picture.size != (SIDE, SIDE):
+        picture = picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(picture.convert("RGB"), dtype=np.float32)
+
+
+@lru_cache(maxsize=512)
+def drawn(scene: Scene) -> Floats:
+    """A scene's picture, (SIDE, SIDE, 3), in levels of 0-255."""
+    return pixels(scene).astype(np.float32)
 
 
 def step_progress(task: StickerTask, seen: Floats) -> list[float]:
@@ -66,14 +79,14 @@ def step_progress(task: StickerTask, seen: Floats) -> list[float]:
         task: the context.
         seen: (SIDE, SIDE, 3), in levels of 0-255.
     """
-    before, after = _drawn(task.before), _drawn(task.after)
+    before, after = drawn(task.before), drawn(task.after)
     drift = _unasked_difference(task, seen)
     shares = []
     for number, step in enumerate(task.steps):
         if isinstance(step, ChangeBackdrop):
             shares.append(_backdrop_progress(task, step, seen))
             continue
-        without = _drawn(_apply(task, [s for i, s in enumerate(task.steps) if i != number]))
+        without = drawn(_apply(task, [s for i, s in enumerate(task.steps) if i != number]))
         where = np.abs(after - without).mean(axis=2) > _VISIBLE
         if "backdrop" in task.touches:
             if _takes_away(step):
@@ -105,9 +118,9 @@ def _takes_away(step: Step) -> bool:
 
 def _gone(task: StickerTask, step: Step, seen: Floats) -> float:
     """How far what a step takes away is no longer to be seen, in [0, 1]; what it bares is of the editor's choice."""
-    before = _drawn(task.before)
-    where = np.abs(before - _drawn(step.apply(task.before))).mean(axis=2) > _VISIBLE
-    share = _left_behind(seen, before, _drawn(task.after), where)
+    before = drawn(task.before)
+    where = np.abs(before - drawn(step.apply(task.before))).mean(axis=2) > _VISIBLE
+    share = _left_behind(seen, before, drawn(task.after), where)
     return float(np.clip((share - _NOT_BEGUN) / (_DONE - _NOT_BEGUN), 0, 1))
 
 
@@ -127,11 +140,16 @@ def unasked_cost(task: StickerTask, seen: Floats, *, minds_changes: float = 1.0,
     if not where.any():
         return 0.0
     closest = _closest(task, seen, where)
-    changed = np.abs(_smooth(seen) - _smooth(closest)).max(axis=2)[where] > _CHANGED
-    share = float(changed.sum()) / where.size
+    share = float(changed(seen, closest)[where].sum()) / where.size
     changes = _PER_SHARE * min(share, _SMALL_SHARE) + _PER_FURTHER_SHARE * max(share - _SMALL_SHARE, 0.0)
     flaws = min(_PER_LEVEL * max(_unasked_difference(task, seen) - _FORGIVEN, 0.0), _MOST_FOR_FLAWS)
     return minds_changes * changes + minds_flaws * flaws
+
+
+def changed(seen: Floats, drawing: Floats) -> Mask:
+    """Pixels that differ from a drawing by more than noise does, (SIDE, SIDE)."""
+    found: Mask = np.abs(_smooth(seen) - _smooth(drawing)).max(axis=2) > _CHANGED
+    return found
 
 
 def _unasked_difference(task: StickerTask, seen: Floats) -> float:
@@ -142,7 +160,7 @@ def _unasked_difference(task: StickerTask, seen: Floats) -> float:
 
 def _closest(task: StickerTask, seen: Floats, where: Mask) -> Floats:
     """The drawing with some of the steps done that the pixels are closest to."""
-    drawings = [_drawn(_apply(task, steps)) for steps in _subsets(task.steps)]
+    drawings = [drawn(_apply(task, steps)) for steps in _subsets(task.steps)]
     return min(drawings, key=lambda d: float(np.abs(seen - d)[where].mean()))
 
 
@@ -161,7 +179,7 @@ def untouched(task: StickerTask) -> Mask:
 def _backdrop_progress(task: StickerTask, step: ChangeBackdrop, seen: Floats) -> float:
     """1 for the right kind, 0 for the old one, a quarter for another: half of one question in two."""
     where = _bare(task.after) & _bare(task.before)
-    if np.abs(seen - _drawn(task.before))[where].mean() < _FORGIVEN:
+    if np.abs(seen - drawn(task.before))[where].mean() < _FORGIVEN:
         return 0.0
     found = recognise_backdrop(seen, where)
     return 1.0 if found == step.kind else 0.0 if found == task.before.backdrop.kind else 0.25
@@ -218,15 +236,6 @@ def _subsets(steps: Sequence[Step]) -> list[Sequence[Step]]:
     return [chosen for number in range(len(steps) + 1) for chosen in combinations(steps, number)]
 
 
-@lru_cache(maxsize=512)
-def _drawn(scene: Scene) -> Floats:
-    return pixels(scene).astype(np.float32)
-
-
-def _levels(picture: Image.Image) -> Floats:
-    return np.asarray(picture.convert("RGB"), dtype=np.float32)
-
-
-def _smooth(levels: Floats) -> Floats:
+def _smooth(picture: Floats) -> Floats:
     """3x3 means, so that grain and a shifted edge do not count as changes."""
-    return _levels(Image.fromarray(levels.astype(np.uint8)).filter(ImageFilter.BoxBlur(1)))
+    return levels(Image.fromarray(picture.astype(np.uint8)).filter(ImageFilter.BoxBlur(1)))

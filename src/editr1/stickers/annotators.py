@@ -65,9 +65,11 @@ class SimulatedJudge:
             seen = seen.put(Sticker(rng.choice(unseen), rng.choice(seen.free_cells)))
         return seen
 
-    def score(self, task: StickerTask, seen: Scene, rng: Random) -> float:
+    def score(self, edit: StickerEdit, seen: Scene, rng: Random) -> float:
         """Its final score for what it perceives, in [0, 10]."""
-        worth = utility(task, seen)
+        task, worth = edit.task, utility(edit.task, seen)
+        if edit.worth is not None:  # the scene does not say all; what is misperceived counts as ever
+            worth = min(max(worth + edit.worth - utility(task, edit.scene), 0.0), 10.0)
         if worth > 0:
             worth -= (self.severity - 1) * (damage(task, seen) + flaw_cost(seen))
             worth += rng.gauss(0, self.score_noise)
@@ -86,7 +88,7 @@ class SimulatedJudge:
             self.name,
             reasoning(edit.task.before, seen, edit.task.known),
             tuple(checks),
-            self.score(edit.task, seen, rng),
+            self.score(edit, seen, rng),
         )
 
 

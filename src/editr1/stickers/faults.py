@@ -178,18 +178,30 @@ FAULTS: dict[str, Fault] = {
     )
 }  # fmt: skip
 
+RIGHT = "right"
+"""What an edit without a fault is called."""
+
 STARTING_OVER = {"nothing_happened", "wrong_value", "half_done", "wrong_object", "wrong_picture"}
 """These replace the right result; the others are added to whatever there is. At most one of these per edit."""
 
 
 @dataclass(frozen=True, slots=True)
 class StickerEdit:
-    """A finished edit of a simulated editor."""
+    """A finished edit of a simulated editor, or one that a scene was read off.
+
+    Attributes:
+        task: the context.
+        scene: what is to be seen.
+        faults: that were put into it.
+        editor: who made it.
+        worth: its utility in [0, 10] where that is known better than by the scene, as for pictures of a real editor.
+    """
 
     task: StickerTask
     scene: Scene
     faults: tuple[str, ...]
     editor: str
+    worth: float | None = None
 
     @property
     def id(self) -> str:

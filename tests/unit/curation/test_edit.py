@@ -12,13 +12,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from editr1.curation.edit import Failed, KeptEdits, edit
-from editr1.curation.editors import DiffusersEditor, FolderEditor, ServerEditor
+from editr1.curation.editors import DiffusersEditor, FolderEditor, ServerEditor, TrainedEditor
 from editr1.curation.stickers import StickerContexts, StickerEditor, StickerIndex, StickerJudge
-from editr1.errors import ConfigError, DataError, JudgeError
+from editr1.errors import ConfigError, DataError, JudgeError, ModelError
 from editr1.judges import ChatRequest, Message, Picture, ReplyStatus
 from editr1.stickers.annotators import STRICT
 from editr1.stickers.draw import draw
@@ -187,6 +188,42 @@ def test_simulated_judges_know_the_truth_by_the_pictures() -> None:
     assert judge.chat([stranger])[0].status is ReplyStatus.ERROR
     assert STRICT.name in judge.name
     assert "simulated" in judge.name
+
+
+def test_what_a_real_editor_made_is_read_off_the_pixels() -> None:
+    """Here an overlay of source and right edit: mostly done. Without `reads` it is not known."""
+    task = sample_task("t", 4)
+    source = draw(task.before)
+    made = Image.blend(source, draw(task.after), 0.9)
+    assert StickerIndex("t", 6, [("sloppy", 2)]).edit(source, made) is None
+    index = StickerIndex("t", 6, [("sloppy", 2)], reads=True)
+    edit = index.edit(source, made)
+    assert (edit.task.id, edit.scene) == ("t/4", task.after)
+    assert edit.worth > 7
+    assert index.edit(source, made) is edit
+    assert index.edit(source, EDITORS["sloppy"].edit(task, 1).picture()).worth is None, "that one is known"
+    judge = StickerJudge("strict", "trace", index)
+    (reply,) = judge.chat([ChatRequest((Message("user", (Picture(source), Picture(made))),))])
+    assert reply.status is ReplyStatus.OK
+
+
+def test_a_trained_editor_makes_its_candidates_in_batches(make, tmp_path: Path) -> None:
+    """Each from noise of its own, and the same however they fall into batches."""
+    from editr1.editors.sticker_pipeline import save_pipeline
+    from editr1.editors.testing import KONTEXT_OPTIONS, tiny_kontext
+
+    folder = save_pipeline(tiny_kontext(), tmp_path / "tiny", KONTEXT_OPTIONS)
+    records = [make.decomposed(number) for number in range(2)]
+    found = {}
+    for size in (1, 3):
+        editor = TrainedEditor(str(folder), steps=2, batch_size=size, device="cpu")
+        result = edit(records, editors=[(editor, 2)])
+        assert [r.editor for r in result.records] == ["tiny-0", "tiny-1"] * 2
+        found[size] = [np.asarray(Image.open(io.BytesIO(r.edited))).astype(int) for r in result.records]
+    assert all(np.abs(a - b).max() <= 1 for a, b in zip(found[1], found[3], strict=True))
+    assert any(np.abs(a - b).max() > 1 for a, b in zip(found[1], found[1][1:]))
+    with pytest.raises(ModelError, match="no-such"):
+        edit(records, editors=[(TrainedEditor(str(tmp_path / "no-such")), 1)])
 
 
 def test_sticker_contexts_and_editors_fit_together(make) -> None:

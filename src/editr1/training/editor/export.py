@@ -13,9 +13,13 @@ from editr1.editors.build import OPTIONS_FILE
 from editr1.editors.names import LORA_FILE
 from editr1.errors import ModelError
 from editr1.files import write_atomic, write_json
+from editr1.rewards.config import RewardConfig
 from editr1.training.editor.policy import ADAPTER
 from editr1.training.editor.setup import Work
 from editr1.training.editor.state import Progress, whole
+
+SETTINGS_FILE = "training.json"
+"""The recipe, beside what came of it."""
 
 
 def export(work: Work, progress: Progress) -> Path:
@@ -49,6 +53,7 @@ def _write(work: Work, folder: Path, step: int) -> None:
         else:
             write_lora(work.editor.pipeline, partial, tensors)
         write_atomic(partial / "README.md", card(work, step))
+        write_json(partial / SETTINGS_FILE, work.recipe.model_dump(mode="json"))
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     work.accelerator.wait_for_everyone()
@@ -96,7 +101,7 @@ def card(work: Work, step: int) -> str:
     """What it is, how it was trained, how it is loaded, and what was measured."""
     recipe = work.recipe
     how = {"flow-grpo": "Flow-GRPO", "nft": "DiffusionNFT"}[recipe.algorithm]
-    learnt = ", ".join(f"{name} ({reward.kind})" for name, reward in recipe.rewards.items() if not reward.watch)
+    learnt = ", ".join(f"{name} ({_kind(reward)})" for name, reward in recipe.rewards.items() if not reward.watch)
     on = recipe.contexts.path or f"stickers {recipe.contexts.stickers!r}, {recipe.contexts.count} contexts"
     load = 'pipeline = DiffusionPipeline.from_pretrained("path/to/this/folder")'
     if work.policy.lora:
@@ -116,7 +121,7 @@ pictures with editr1; these are {averaged}.
 
 - learnt from: {learnt}
 - on: {on}
-- settings: `config.json` of the run; learning rate {recipe.learning_rate:g}, seed {recipe.seed}
+- settings: `{SETTINGS_FILE}`; learning rate {recipe.learning_rate:g}, seed {recipe.seed}
 
 ```python
 from diffusers import DiffusionPipeline
@@ -126,6 +131,14 @@ from diffusers import DiffusionPipeline
 
 {_figures(work, step)}
 """
+
+
+def _kind(reward: RewardConfig) -> str:
+    """E.g. "verifier sticker-gcpo-small, 4 verdicts a picture"."""
+    if reward.kind != "verifier":
+        return reward.kind
+    passes = reward.score.passes
+    return f"verifier {reward.score.judge.model or 'embedded'}" + (f", {passes} verdicts a picture" * (passes > 1))
 
 
 def _figures(work: Work, step: int) -> str:

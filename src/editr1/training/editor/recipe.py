@@ -99,7 +99,7 @@ class WindowRecipe(Recipe):
             wrong = "needs a size" if self.size is None else "has no size"
             raise ValueError(f"a window of kind {self.kind!r} {wrong}")
         own = {"all": (), "fixed": ("start",), "sliding": ("every", "stride"), "random": ("low", "high")}[self.kind]
-        if idle := self.model_fields_set - {"kind", "size", *own}:
+        if idle := set(self.model_dump(exclude_defaults=True)) - {"kind", "size", *own}:
             raise ValueError(f"a window of kind {self.kind!r} has no {', '.join(sorted(idle))}")
         return self
 
@@ -327,9 +327,10 @@ def _faults(recipe: EditorRecipe) -> list[str]:
     if recipe.group_size % recipe.updates:
         faults.append(f"updates is {recipe.updates}: it must divide group_size = {recipe.group_size}")
     other = "nft" if recipe.algorithm == "flow-grpo" else "grpo"
-    if other in recipe.model_fields_set:
+    said = recipe.model_dump(exclude_defaults=True)  # a run's config.json, given as a recipe, names the defaults too
+    if other in said:
         faults.append(f"the table [{other}] has no say under algorithm = {recipe.algorithm!r}: leave it out")
-    if recipe.train == "full" and "lora" in recipe.model_fields_set:
+    if recipe.train == "full" and "lora" in said:
         faults.append('the table [lora] has no say under train = "full": leave it out')
     if recipe.shard and recipe.train == "lora":
         faults.append(

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from editr1.editors.sticker_pipeline import SIDE
 from editr1.stickers.draw import pixels
-from editr1.stickers.faults import FAULTS, Editor, StickerEdit
+from editr1.stickers.faults import FAULTS, RIGHT, Editor, StickerEdit
 from editr1.stickers.tasks import StickerTask, sample_task
 from editr1.training.pretrain.recipe import EditsRecipe
 from editr1.types import EditKind
@@ -27,7 +27,6 @@ Mask = npt.NDArray[np.bool_]
 CELL = 16
 """Pixels along a side of a token."""
 
-RIGHT = "right"
 MODES = (RIGHT, *FAULTS)
 """What an edit in the data can be; shards hold the index."""
 

@@ -18,9 +18,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
-from random import Random
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -28,13 +26,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from editr1.rewards.sticker_pixels import pixel_utility, recognise_backdrop
-from editr1.stickers.draw import caption_mask, pixels, sticker_mask
-from editr1.stickers.faults import FAULTS
+from editr1.rewards.sticker_pixels import drawn, pixel_utility, recognise_backdrop
+from editr1.rewards.sticker_reading import candidates, covered
+from editr1.stickers.draw import pixels
+from editr1.stickers.faults import RIGHT
 from editr1.stickers.kinds import SIDE
-from editr1.stickers.scene import Scene
 from editr1.stickers.tasks import StickerTask, sample_task
-from editr1.training.pretrain.data import RIGHT
 from editr1.types import EditKind
 
 if TYPE_CHECKING:
@@ -44,10 +41,6 @@ Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 UNCLEAR = "unclear"
-NOTHING = "nothing_happened"
-
-_DRAWS = 4
-"""Tries of each fault, whose colours, places and objects are chance."""
 
 _CLOSE = 0.5
 _STAYED = 16.0  # levels; an autoencoder's copy differs by 3 to 8, another backdrop by 40 and more
@@ -97,7 +90,7 @@ def classify(task: StickerTask, picture: Image.Image) -> Outcome:
         where = ~bare
         if not drawings:  # a backdrop that is neither the old one nor the one asked for
             return Outcome(task.id, task.kind.value, "wrong_value", float("nan"), pixel_utility(task, picture))
-    distances = [float(np.abs(seen - _levels(scene))[where].mean()) for _, scene in drawings]
+    distances = [float(np.abs(seen - drawn(scene))[where].mean()) for _, scene in drawings]
     nearest = int(np.argmin(distances))
     mode = drawings[nearest][0]
     if distances[nearest] > _FAR or (mode == RIGHT and not _is_close(task, seen)):
@@ -105,44 +98,18 @@ def classify(task: StickerTask, picture: Image.Image) -> Outcome:
     return Outcome(task.id, task.kind.value, mode, distances[nearest], pixel_utility(task, picture))
 
 
-@lru_cache(maxsize=512)
-def candidates(task: StickerTask) -> list[tuple[str, Scene]]:
-    """Scenes that an edit of a task may come to, with their modes: the right one first, and none twice."""
-    found: dict[Scene, str] = {task.after: RIGHT, task.before: NOTHING}
-    rng = Random(f"candidates/{task.id}")
-    for name, fault in FAULTS.items():
-        for _ in range(_DRAWS):
-            scene = fault(task, task.after, rng)
-            if scene is not None:
-                found.setdefault(scene, name)
-    return [(name, scene) for scene, name in found.items()]
-
-
-def covered(scene: Scene) -> Mask:
-    """Where a sticker or the caption is, (SIDE, SIDE)."""
-    mask = np.zeros((SIDE, SIDE), bool)
-    for sticker in scene.stickers:
-        mask |= sticker_mask(sticker)
-    return mask if scene.caption is None else mask | caption_mask(scene.caption)
-
-
 def _is_close(task: StickerTask, seen: Floats) -> bool:
     """Whether a picture whose nearest drawing is the right result is close enough to it, see the module's description.
 
     On a new backdrop only what lies on it is looked at, and held against the source on the new backdrop.
     """
-    before, after = _levels(replace(task.before, backdrop=task.after.backdrop)), _levels(task.after)
+    before, after = drawn(replace(task.before, backdrop=task.after.backdrop)), drawn(task.after)
     where = covered(task.after) if "backdrop" in task.touches else np.ones((SIDE, SIDE), bool)
     asked = where & (np.abs(before - after).mean(axis=2) > _VISIBLE)
     off, whole = np.abs(seen - after).mean(axis=2), np.abs(before - after).mean(axis=2)
     done = not asked.any() or off[asked].mean() <= _CLOSE * whole[asked].mean()
     stays = where & ~asked
     return bool(done and (not stays.any() or off[stays].mean() <= _STAYED))
-
-
-@lru_cache(maxsize=256)  # the samples of a task are held against the same drawings
-def _levels(scene: Scene) -> Floats:
-    return pixels(scene).astype(np.float32)
 
 
 def sample_tasks(

@@ -23,7 +23,8 @@ from editr1.editors.latents import pack
 from editr1.errors import ConfigError
 from editr1.files import write_atomic, write_json
 from editr1.rundir import RunDir
-from editr1.training.pretrain.data import MODES, RIGHT, EditMixture, TaskChunk, TaskChunks, draw
+from editr1.stickers.faults import RIGHT
+from editr1.training.pretrain.data import MODES, EditMixture, TaskChunk, TaskChunks, draw
 from editr1.training.pretrain.models import Trainee
 from editr1.training.pretrain.recipe import EditorRecipe
 from editr1.training.pretrain.vae import FOLDER as VAE_FOLDER

@@ -94,6 +94,7 @@ def test_a_run_and_its_lora_in_plain_diffusers(algorithm: str, editor: Path, tas
     assert np.abs(ours[1] - np.asarray(pictures["after"]).astype(int)).max() <= 1
     assert np.abs(ours[0] - ours[1]).mean() > 1, "nothing was learnt, so nothing was tested"
     assert "| reward |" in (lora / "README.md").read_text()
+    assert json.loads((lora / "training.json").read_text()) == json.loads((lora.parent / "config.json").read_text())
     assert (tmp_path / "run" / "best" / "pytorch_lora_weights.safetensors").is_file()
 
 

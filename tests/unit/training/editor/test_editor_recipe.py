@@ -12,6 +12,7 @@ from editr1.errors import ConfigError
 from editr1.training.editor.recipe import ContextsRecipe, EditorRecipe, WindowRecipe
 
 FOLDER = Path(__file__).parents[4] / "recipes"
+RECIPES = [*FOLDER.glob("*/flow-grpo-*.toml"), *FOLDER.glob("sticker/editor-[fn]*.toml")]
 PATTERNS = ("sticker/editor-flow-grpo.toml", "sticker/editor-nft.toml", "flux-kontext/*.toml", "qwen-image-edit/*.toml")
 RECIPES = sorted(path for pattern in PATTERNS for path in FOLDER.glob(pattern))
 
@@ -69,6 +70,13 @@ def test_what_cannot_work_is_an_error(overrides: list[str], why: str) -> None:
 def test_a_window_needs_a_size(kind: Any) -> None:
     with pytest.raises(ValueError, match=f"a window of kind '{kind}' needs a size"):
         WindowRecipe(kind=kind)
+
+
+@pytest.mark.parametrize("path", RECIPES)
+def test_a_runs_config_is_a_recipe(path: Path) -> None:
+    """It names the defaults, too, those of tables that have no say among them."""
+    recipe = load(EditorRecipe, path)
+    assert EditorRecipe.model_validate(recipe.model_dump(mode="json")) == recipe
 
 
 def test_an_oracle_needs_stickers() -> None:

@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from editr1.rewards.sticker_reading import candidates
 from editr1.stickers.draw import draw
 from editr1.stickers.faults import FAULTS
 from editr1.stickers.scene import Backdrop
 from editr1.stickers.tasks import sample_task
 from editr1.training.pretrain.evaluate import (
-    NOTHING,
     UNCLEAR,
     Outcome,
-    candidates,
     classify,
     draw_grid,
     held_out_tasks,
@@ -36,7 +35,7 @@ def test_tasks_take_turns() -> None:
 
 def test_right_and_unchanged_are_told_exactly() -> None:
     assert {classify(task, draw(task.after)).mode for task in LOCAL} == {"right"}
-    assert {classify(task, draw(task.before)).mode for task in LOCAL} == {NOTHING}
+    assert {classify(task, draw(task.before)).mode for task in LOCAL} == {"nothing_happened"}
     assert classify(LOCAL[0], draw(LOCAL[0].after)).distance == 0
 
 
@@ -70,7 +69,7 @@ def test_half_way_is_not_right() -> None:
     def mode(share: float) -> str:
         return classify(task, Image.blend(draw(task.after), draw(task.before), share)).mode
 
-    assert (mode(0.25), mode(0.9)) == ("right", NOTHING)
+    assert (mode(0.25), mode(0.9)) == ("right", "nothing_happened")
     noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
     assert classify(task, Image.fromarray(noise)).mode == UNCLEAR
     ruined = np.asarray(draw(task.after)).astype(np.int16)
@@ -83,7 +82,7 @@ def test_a_new_backdrop_may_be_any_crop() -> None:
     tasks = [sample_task("measure", number, EditKind.BACKGROUND, False) for number in range(6)]
     other = [draw(replace(t.after, backdrop=Backdrop(t.after.backdrop.kind, 7))) for t in tasks]
     assert [classify(t, picture).mode for t, picture in zip(tasks, other, strict=True)].count("right") >= 5
-    assert [classify(t, draw(t.before)).mode for t in tasks].count(NOTHING) >= 5
+    assert [classify(t, draw(t.before)).mode for t in tasks].count("nothing_happened") >= 5
     rng = Random(1)
     wrong = [draw(t.steps[0].miss(t.before, rng)) for t in tasks]
     assert all(classify(t, picture).mode != "right" for t, picture in zip(tasks, wrong, strict=True))
@@ -95,7 +94,7 @@ def test_figures_by_hand() -> None:
         Outcome("a", "subject-add", "right", 1.0, 9.0),
         Outcome("b", "subject-add", UNCLEAR, 1.0, 3.0),
         Outcome("c", "text_change", "right", 1.0, 8.0),
-        Outcome("d", "tone_transfer", NOTHING, 1.0, 0.0),
+        Outcome("d", "tone_transfer", "nothing_happened", 1.0, 0.0),
     ]
     assert summarise(rows) == {
         "right": 0.5,
