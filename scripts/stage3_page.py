@@ -58,7 +58,9 @@ def gather(name: str, run: Path, measured: Path, base: Path) -> dict[str, Any]:
     if recipe["algorithm"] == "nft":
         settings |= {"noise": "none (ODE)", "KL": recipe["nft"]["kl"]}
     else:
-        settings |= {"noise": recipe["grpo"]["noise_level"], "KL": recipe["grpo"]["kl"]}
+        kl = recipe["grpo"]["kl"]
+        settings |= {"noise": recipe["grpo"]["noise_level"], "KL": f"{kl}, {recipe['grpo']['kl_form']}" if kl else kl}
+    settings["advantages"] = recipe["advantages"]["scale"]
     settings["moving average"] = recipe["ema"]["decay"] if recipe["ema"] else "none"
     settings["verdicts a picture"] = 1 if judge["kind"] == "oracle" else judge["score"]["passes"]
     return {
