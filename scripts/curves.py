@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 Points = Sequence[Sequence[float]]
 
-COLOURS = ("#1f6feb", "#d9730d", "#2da44e", "#8250df", "#57606a", "#bf3989")
+COLOURS = ("#1f6feb", "#d9730d", "#2da44e", "#8250df", "#57606a", "#bf3989", "#9a6700", "#1b7c83")
 """Of the series, unlike in lightness too where there are few."""
 
 
@@ -28,7 +28,7 @@ def draw_curves(plots: Mapping[str, Mapping[str, Points]], across: int = 3) -> s
     drawn = {title: {n: smooth(p) for n, p in series.items() if p} for title, series in plots.items()}
     drawn = {title: series for title, series in drawn.items() if series}
     names = list(dict.fromkeys(name for series in plots.values() for name in series))
-    colours = dict(zip(names, COLOURS, strict=False))
+    colours = {name: COLOURS[n % len(COLOURS)] for n, name in enumerate(names)}
     whole, down = across * width, -(-len(drawn) // across)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {whole} {down * height + 24}" '
