@@ -39,8 +39,6 @@ PLOTS = {
     "kl": "KL",
 }
 WATCHED = ("stayed", "unchanged")
-EMBEDDED = "sticker-verifier-small"
-"""The verifier of a recipe that names none."""
 ORACLE = {"eval_watch/truth": "eval_reward"}
 """Where the oracle is the reward itself, it is not watched beside it."""
 
@@ -66,7 +64,7 @@ def gather(name: str, run: Path, measured: Path, base: Path) -> dict[str, Any]:
     return {
         "name": name,
         "recipe": settings,
-        "reward": judge["kind"] if judge["kind"] == "oracle" else judge["score"]["judge"]["model"] or EMBEDDED,
+        "reward": judge["kind"] if judge["kind"] == "oracle" else judge["score"]["judge"]["model"] or "embedded",
         "minutes": without_pauses([row["time"] for row in rows]) / 60,
         "cores": read(run / "environment.json")["machine"]["cores"],
         "curves": curves,

@@ -35,10 +35,10 @@ from editr1.verifier.render import format_principles
 
 _ALL_EDITORS = {**EDITORS, CONTRAST.name: CONTRAST}
 _ALL_JUDGES = {**JUDGES, STRICT.name: STRICT}
-_READ = 4096
-"""Edits that are kept once they were read: a shard's worth, and more."""
-
 ROLES = ("select", "decompose", "trace", "verify")
+
+_KEPT_READINGS = 4096
+"""Edits that were read off pixels and are kept: a shard's worth, and more."""
 
 
 class StickerContexts:
@@ -139,7 +139,7 @@ class StickerIndex:
             found = read_edit(task, edited, f"read-{digest.hex()[:12]}")
             with self._lock:
                 self._read[task.id, digest] = found
-                if len(self._read) > _READ:
+                if len(self._read) > _KEPT_READINGS:
                     self._read.popitem(last=False)
         return found
 

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from editr1.devices import find_device
-from editr1.errors import ConfigError, MissingExtraError, ModelError
+from editr1.errors import ConfigError, ModelError
 from editr1.judges.files import folder_digest
 from editr1.judges.names import split_adapter
 
@@ -47,7 +47,6 @@ def load(
     Raises:
         ModelError: if it is not there, or is no image-text-to-text model with a chat template.
         ConfigError: if device or dtype is unknown.
-        MissingExtraError: if an adapter is given and peft is not installed.
     """
     model, adapter = split_adapter(model, adapter)
     _check_folder(model, "config.json", "model")
@@ -126,13 +125,10 @@ def merge(model: Any, adapter: str) -> Any:
     """The model with a LoRA adapter worked into its weights.
 
     Raises:
-        MissingExtraError: if peft is not installed.
         ModelError: if the adapter does not fit.
     """
-    try:
-        from peft import PeftModel
-    except ImportError as exc:
-        raise MissingExtraError("an adapter", "train") from exc
+    from peft import PeftModel  # takes a second, which models without an adapter need not wait for
+
     try:
         merged = PeftModel.from_pretrained(model, adapter).merge_and_unload()
         return merged.requires_grad_(True)  # as it was: peft froze it

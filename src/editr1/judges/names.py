@@ -15,7 +15,7 @@ MODEL_FILES = ("config.json", "adapter_config.json")
 
 # What a user writes -> folder under `MODELS_FOLDER`.
 SHIPPED = {
-    "embedded": "sticker-verifier-small",
+    "embedded": "sticker-gcpo-small",
     "sticker-verifier-small": "sticker-verifier-small",
     "sticker-verifier-large": "sticker-verifier-large",
     "sticker-gcpo-small": "sticker-gcpo-small",
@@ -104,8 +104,9 @@ def resolve_shipped(
 
     if not is_there(folder):
         there = [other for other, place in shipped.items() if is_there(models / place)]
+        missing = " or ".join(f"{folder.name}/{file}" for file in files)
         raise ModelError(
-            f"{name!r} is not in this installation (no {folder.name}/{files[0]} under {models}): "
+            f"{name!r} is not in this installation (no {missing} under {models}): "
             f"make it with  {commands[folder.name]}  or name another; of those that ship, "
             f"{', '.join(there) or 'none'} {'are' if len(there) > 1 else 'is'} there"
         )

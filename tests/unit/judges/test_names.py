@@ -31,7 +31,7 @@ def test_a_missing_model_says_how_to_make_it_and_what_is_there(tmp_path: Path, m
     (tmp_path / "sticker-base-small").mkdir()
     (tmp_path / "sticker-base-small/config.json").write_text("{}")
     with pytest.raises(
-        ModelError, match=r"train sft recipes/sticker/sft-small\.toml --ship  or .*, sticker-base-small is there"
+        ModelError, match=r"train gcpo recipes/sticker/gcpo\.toml --ship  or .*, sticker-base-small is there"
     ):
         names.resolve_model("embedded")
     assert names.resolve_model("sticker-base-small") == str(tmp_path / "sticker-base-small")

@@ -316,7 +316,7 @@ class TestLoading:
         from editr1.judges import names
 
         monkeypatch.setattr(names, "MODELS_FOLDER", tmp_path)
-        with pytest.raises(ModelError, match=r"train sft recipes/sticker/sft-small.toml --ship .* none is there"):
+        with pytest.raises(ModelError, match=r"train gcpo recipes/sticker/gcpo.toml --ship .* none is there"):
             TransformersJudge("embedded")
         tiny_qwen(tmp_path / names.SHIPPED["embedded"])
         assert TransformersJudge("embedded").name == "embedded"

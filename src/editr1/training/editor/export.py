@@ -13,6 +13,7 @@ from editr1.editors.build import OPTIONS_FILE
 from editr1.editors.names import LORA_FILE
 from editr1.errors import ModelError
 from editr1.files import write_atomic, write_json
+from editr1.judges.names import SHIPPED
 from editr1.rewards.config import RewardConfig
 from editr1.training.editor.policy import ADAPTER
 from editr1.training.editor.setup import Work
@@ -137,8 +138,8 @@ def _kind(reward: RewardConfig) -> str:
     """E.g. "verifier sticker-gcpo-small, 4 verdicts a picture"."""
     if reward.kind != "verifier":
         return reward.kind
-    passes = reward.score.passes
-    return f"verifier {reward.score.judge.model or 'embedded'}" + (f", {passes} verdicts a picture" * (passes > 1))
+    passes, model = reward.score.passes, reward.score.judge.model or "embedded"
+    return f"verifier {SHIPPED.get(model, model)}" + (f", {passes} verdicts a picture" * (passes > 1))
 
 
 def _figures(work: Work, step: int) -> str:

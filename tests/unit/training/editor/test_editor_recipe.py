@@ -12,7 +12,6 @@ from editr1.errors import ConfigError
 from editr1.training.editor.recipe import ContextsRecipe, EditorRecipe, WindowRecipe
 
 FOLDER = Path(__file__).parents[4] / "recipes"
-RECIPES = [*FOLDER.glob("*/flow-grpo-*.toml"), *FOLDER.glob("sticker/editor-[fn]*.toml")]
 PATTERNS = ("sticker/editor-flow-grpo.toml", "sticker/editor-nft.toml", "flux-kontext/*.toml", "qwen-image-edit/*.toml")
 RECIPES = sorted(path for pattern in PATTERNS for path in FOLDER.glob(pattern))
 
