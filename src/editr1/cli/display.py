@@ -32,11 +32,9 @@ def say_finished(model: Path, name: str, *, ship: bool, dtype: str | None = None
         return
     text = f"{model}: finished"
     if ship:
-        import torch
-
         from editr1.training.finish import ship_model
 
-        text += f", copied to {ship_model(model, name, None if dtype is None else getattr(torch, dtype))}"
+        text += f", copied to {ship_model(model, name, dtype)}"
     typer.echo(text)
 
 

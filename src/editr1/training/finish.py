@@ -42,20 +42,26 @@ def name_base(adapter: Path, base: str) -> None:
     write_json(config, json.loads(config.read_text(encoding="utf-8")) | {"base_model_name_or_path": base})
 
 
-def ship_model(model_folder: Path, name: str, dtype: torch.dtype | None = None) -> Path:
+def ship_model(model_folder: Path, name: str, dtype: str | None = None) -> Path:
     """Copy a finished model into the package, in place of the one that is there; returns its new folder.
 
     Args:
         model_folder: with the model's files.
         name: of its folder in the package.
-        dtype: that its weights are kept in there; None leaves them as they are.
+        dtype: that its weights are kept in there, e.g. "bfloat16"; None leaves them as they are.
     """
     target = MODELS_FOLDER / name
     if target.exists():
         shutil.rmtree(target)
     shutil.copytree(model_folder, target)
-    for path in target.rglob("*.safetensors") if dtype is not None else ():
-        with safe_open(path, "pt") as file:
-            about = file.metadata()
-        save_file({key: tensor.to(dtype) for key, tensor in load_file(path).items()}, path, metadata=about)
+    if dtype is not None:
+        for path in target.rglob("*.safetensors"):
+            _convert(path, getattr(torch, dtype))
     return target
+
+
+def _convert(path: Path, dtype: torch.dtype) -> None:
+    """A file of weights, in place."""
+    with safe_open(path, "pt") as file:
+        about = file.metadata()
+    save_file({key: tensor.to(dtype) for key, tensor in load_file(path).items()}, path, metadata=about)
