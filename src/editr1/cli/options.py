@@ -87,7 +87,7 @@ SetOption = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Any other setting, e.g. judge.timeout=300. Repeatable.",
+        help="Any other setting, e.g. judge.timeout=300; null leaves out. Repeatable.",
         show_default=False,
     ),
 ]

@@ -30,8 +30,9 @@ def load(
     Args:
         model: what the recipe must be.
         path: of a TOML file; None starts from the model's defaults.
-        overrides: texts `a.b=1`. The right side is TOML (`0.5`, `true`, `[1, 2]`, `"text"`); what is not TOML is
-            taken as a string, so that `judge.model=Qwen/Qwen2.5-VL-7B-Instruct` needs no quotes.
+        overrides: texts `a.b=1`. The right side is TOML (`0.5`, `true`, `[1, 2]`, `"text"`), or `null` for what may be
+            left out, such as a whole table that the file has; what is neither is taken as a string, so that
+            `judge.model=Qwen/Qwen2.5-VL-7B-Instruct` needs no quotes.
         values: dotted keys with values that are parsed already, such as a command's own options; laid over last.
 
     Raises:
@@ -60,7 +61,7 @@ def dump(config: Recipe, folder: str | Path) -> Path:
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """Split `a.b=1` into the dotted key and the value.
+    """Split `a.b=1` into the dotted key and the value; `null` is None.
 
     Raises:
         ConfigError: if there is no `=`, or the key is empty in part.
@@ -69,6 +70,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     key, right = key.strip(), right.strip()
     if not equals or not all(key.split(".")):
         raise ConfigError(f"override {text!r} is not of the form  some.key=value")
+    if right == "null":
+        return key, None
     try:
         parsed = tomllib.loads(f"value = {right}")
     except tomllib.TOMLDecodeError:

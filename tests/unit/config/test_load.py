@@ -144,6 +144,18 @@ def test_what_is_no_toml_is_a_string_and_can_set_no_other_key() -> None:
     assert math.isinf(parse_override("a=inf")[1])
 
 
+def test_null_leaves_out_what_may_be_left_out(tmp_path: Path) -> None:
+    """A whole table that the file has, too; what is required says so, and a string "null" is quoted."""
+    path = recipe(tmp_path, "[teacher]\nlr = 0.5\n")
+    assert load(Train, path).teacher == Optimizer(lr=0.5)
+    assert load(Train, path, ["teacher=null"]).teacher is None
+    with pytest.raises(ConfigError, match="resume"):
+        load(Train, path, ["resume=null"])
+    with pytest.raises(ConfigError, match="did you mean 'teacher'"):
+        load(Train, path, ["techer=null"])
+    assert parse_override('a="null"') == ("a", "null")
+
+
 def test_dump_writes_every_default_and_reads_back(tmp_path: Path) -> None:
     config = load(Train, None, ["optimizer.lr=3"])
     data = json.loads(dump(config, tmp_path / "run").read_text())
