@@ -52,6 +52,7 @@ class AblationRecipe(Recipe):
     Attributes:
         name: of the run.
         sizes: name of a size -> recipe of `editr1 train sft`; a relative path starts at the ablation's own recipe.
+        models: name of a size -> base model, in place of the one that its recipe names.
         modes: of the cells.
         set: settings that take the place of those of all the recipes, e.g. "steps=500".
         seeds: of the runs; with several, each cell is trained so many times.
@@ -60,6 +61,7 @@ class AblationRecipe(Recipe):
 
     name: str
     sizes: Annotated[dict[str, str], Field(min_length=1)]
+    models: dict[str, str] = Field(default_factory=dict)
     modes: Annotated[tuple[Mode, ...], Field(min_length=1)] = ("think", "verify", "think+verify", "viescore")
     set: tuple[str, ...] = ()
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
@@ -89,14 +91,17 @@ def plan(recipe: AblationRecipe, folder: Path) -> list[Cell]:
         folder: that relative paths in it start at.
 
     Raises:
-        ConfigError: if a recipe of a size cannot be read, or does not take the settings.
+        ConfigError: if a recipe of a size cannot be read, or does not take the settings, or a model is for no size.
     """
+    if unknown := recipe.models.keys() - recipe.sizes.keys():
+        raise ConfigError(f"models names {', '.join(sorted(unknown))}: the sizes are {', '.join(recipe.sizes)}")
     cells = []
     for seed in recipe.seeds:
         for size, path in recipe.sizes.items():
             for mode in recipe.modes:
                 settings = (*recipe.set, f'modes=["{mode}"]', f"seed={seed}")
-                own = load(SftRecipe, folder / path, settings)
+                values = {"model": recipe.models[size]} if size in recipe.models else None
+                own = load(SftRecipe, folder / path, settings, values=values)
                 cells.append(Cell(size, mode, seed, own.model_copy(update={"name": f"{own.name}-{mode}"})))
     return cells
 

@@ -57,7 +57,9 @@ class FakeEditr1:
                     _write(out / f"{size}-{mode}" / "model" / "config.json", {"name": f"{size}-{mode}"})
         elif words[:2] == ["preferences", "build"]:
             (out / "train.parquet").write_bytes(b"PAR1")
-        elif words[:2] in (["train", "gcpo"], ["train", "editor"]) or words[:2] == ["stickers", "train-editor"]:
+        elif words[:2] == ["stickers", "train"]:
+            _write(out / "model/config.json", {"name": out.name})
+        elif words[:2] in (["train", "gcpo"], ["train", "editor"], ["stickers", "train-editor"]):
             lora = words[:2] == ["train", "editor"]
             _write(out / ("lora/pytorch_lora_weights.safetensors" if lora else "model/config.json"), {"name": out.name})
             names = ("heldout/strict", "win_ratio", "reward", "eval_reward")
@@ -120,8 +122,8 @@ def _write(path: Path, data: Any) -> None:
 
 
 RECIPES = (
-    "curate.toml", "ablation.toml", "gcpo.toml", "gcpo-large.toml", "editor-kontext-base.toml",
-    "editor-qwen-base.toml", "editor-flow-grpo.toml",
+    "curate.toml", "base-small.toml", "base-large.toml", "ablation.toml", "gcpo.toml", "gcpo-large.toml",
+    "editor-kontext-base.toml", "editor-qwen-base.toml", "editor-flow-grpo.toml",
 )  # fmt: skip
 
 

@@ -72,9 +72,9 @@ def test_each_step_leaves_a_manifest(place):
 
 
 def test_an_interrupted_reproduction_goes_on(place):
-    """Stopped at the fourth command, it runs that one again and no other twice; both attempts' times count."""
+    """Stopped at the sixth command, it runs that one again and no other twice; both attempts' times count."""
     here, steps = place(), select(plan(), ())
-    first = FakeEditr1(stop_after=3)
+    first = FakeEditr1(stop_after=5)
     with pytest.raises(KeyboardInterrupt):
         run_plan(here, steps, run=first)
     second = FakeEditr1()
@@ -238,12 +238,15 @@ def test_from_checkpoints_a_training_needs_nothing():
     assert [s.name for s in select(plan(), ["sft/small"], from_checkpoints=True)] == ["sft/small"]
 
 
+STAGE_1 = ("curate", "base/small", "base/large", "ablation")
+
+
 @pytest.mark.parametrize(
     ("only", "steps"),
     [
         (["pairs"], {"pairs"}),
-        (["sft/small"], {"curate", "ablation", "sft/small"}),
-        (["dynamics/gcpo-*"], {"curate", "ablation", *(f"{k}/{s}" for k in ("sft", "gcpo") for s in ("small", "large")),
+        (["sft/small"], {*STAGE_1, "sft/small"}),
+        (["dynamics/gcpo-*"], {*STAGE_1, *(f"{k}/{s}" for k in ("sft", "gcpo") for s in ("small", "large")),
                                "dynamics/gcpo-small", "dynamics/gcpo-large"}),
         (["editor/oracle", "pairs"], {"editor/base", "editor/oracle", "pairs"}),
     ],
@@ -277,8 +280,8 @@ def editr1(monkeypatch, tmp_path, capsys):
 def test_from_the_command_line(editr1):
     code, out, err = editr1("--only", "accuracy")
     assert code == 0
-    assert "out/reproduction.html: 11 of 11 steps are there" in out
-    assert "[1/11] curate: editr1 curate recipes/sticker/curate.toml --out out/curate" in err
+    assert "out/reproduction.html: 13 of 13 steps are there" in out
+    assert "[1/13] curate: editr1 curate recipes/sticker/curate.toml --out out/curate" in err
     page = Path("out/reproduction.html").read_bytes()
     assert b"82.2" in page
     count = len(editr1.fake.commands)
@@ -294,7 +297,7 @@ def test_list_and_dry_run_do_nothing(editr1):
     code, listed, _ = editr1("--list")
     assert code == 0
     assert len(listed.splitlines()) == len(plan())
-    assert len(editr1("--list", "--from-checkpoints")[1].splitlines()) == len(plan()) - 1, "nothing is curated"
+    assert len(editr1("--list", "--from-checkpoints")[1].splitlines()) == len(plan()) - 3, "no curation, no base"
     assert not Path("out").exists()
     assert editr1.fake.commands == []
 

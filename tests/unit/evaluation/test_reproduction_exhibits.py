@@ -102,7 +102,7 @@ def test_each_exhibit_that_lacks_something_names_the_command_that_makes_it(place
     command, trains = commands["gsb"]
     given = ["--recipes", str(recipes), "--seed", "3", "--use", f"editor/qwen-base={recipes}"]
     assert command == ["editr1", "reproduce", "--out", str(here.out), *given, "--only", "gsb"]
-    assert trains[:2] == ("curate", "ablation")
+    assert trains[:4] == ("curate", "base/small", "base/large", "ablation")
     assert trains[-2:] == ("editor/gcpo-small", "editor/gcpo-large")
     assert "editor/qwen-base" not in commands["editors"][1], "it is given"
     here = place()
@@ -129,7 +129,7 @@ def test_what_does_not_ship_is_trained_in_a_folder_of_its_own(place):
     command, trains = made_by(here)["benchmark"]
     assert command[:4] == ["editr1", "reproduce", "--out", f"{here.out}-trained"]
     assert "--from-checkpoints" not in command
-    assert trains == ("curate", "ablation", "gcpo/small", "gcpo/large")
+    assert trains == ("curate", "base/small", "base/large", "ablation", "gcpo/small", "gcpo/large")
 
 
 def test_effects_by_hand(place):

@@ -9,11 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 from editr1.cli.train import app
+from editr1.config import load
 from editr1.errors import ConfigError
 from editr1.evaluation.metrics import accuracy
 from editr1.stickers.annotators import PEOPLE
 from editr1.training import ablation
 from editr1.training.ablation import AblationPairs, AblationRecipe, load_ablation_pairs, plan
+from editr1.training.sft.recipe import SftRecipe
 
 
 @pytest.fixture
@@ -45,6 +47,19 @@ def test_cells_differ_in_recipe_and_mode_alone(recipe_file: Path) -> None:
     assert [c.recipe.learning_rate for c in cells] == [1e-3, 1e-3, 2e-3, 2e-3]
     seeds = plan(recipe.model_copy(update={"seeds": (0, 3), "modes": ("think",)}), recipe_file.parent)
     assert [(c.name, c.recipe.seed) for c in seeds][2:] == [("small-think-3", 3), ("large-think-3", 3)]
+
+
+def test_a_base_model_can_be_exchanged_size_by_size(recipe_file: Path) -> None:
+    recipe = AblationRecipe(
+        name="t",
+        sizes={"small": "small.toml", "large": "large.toml"},
+        modes=("think", "verify"),
+        models={"large": "my/base"},
+    )
+    own = load(SftRecipe, recipe_file.parent / "small.toml").model
+    assert [c.recipe.model for c in plan(recipe, recipe_file.parent)] == [own, own, "my/base", "my/base"]
+    with pytest.raises(ConfigError, match="models names huge: the sizes are small, large"):
+        plan(recipe.model_copy(update={"models": {"huge": "x"}}), recipe_file.parent)
 
 
 def test_a_setting_that_the_recipes_do_not_have_is_an_error(recipe_file: Path) -> None:

@@ -20,6 +20,8 @@ SIZES = {"small": "Qwen2.5-VL-3B", "large": "Qwen2.5-VL-7B"}
 """Sizes of the embedded verifiers, and which of the paper's they stand for."""
 
 SHIPPED_MODELS = {
+    "base/small": "sticker-base-small",
+    "base/large": "sticker-base-large",
     "sft/small": "sticker-verifier-small",
     "sft/large": "sticker-verifier-large",
     "gcpo/small": "sticker-gcpo-small",

@@ -65,7 +65,15 @@ def plan() -> list[Step]:
     """All steps, each after those that it needs."""
     return [
         Step("curate", "Curate reasoning traces (stage 1)", (), _curated, _curate, trains=True, auxiliary=True),
-        Step("ablation", "Fine-tune T, V, T+V and viescore", ("curate",), _ablation, _train_ablation, trains=True),
+        *(_base_model(size) for size in SIZES),
+        Step(
+            "ablation",
+            "Fine-tune T, V, T+V and viescore",
+            ("curate", *(f"base/{size}" for size in SIZES)),
+            _ablation,
+            _train_ablation,
+            trains=True,
+        ),
         *(_cell(kind, size) for size in SIZES for kind in ("sft", "holistic")),
         *(_gcpo(size) for size in SIZES),
         Step("pairs", "Draw the pairs that the ablation judges", (), _pairs_drawn, _draw_pairs),
@@ -98,12 +106,25 @@ def _curated(place: Place) -> dict[str, Any]:
     return {"rows": read_json(folder / "manifest.json").get("rows"), "data": folder.as_posix()}
 
 
+def _base_model(size: str) -> Step:
+    name = f"base/{size}"
+
+    def command(place: Place) -> list[str]:
+        recipe = place.recipe(f"base-{size}.toml").as_posix()
+        return ["stickers", "train", recipe, "--out", place.folder(name).as_posix()]
+
+    title = f"The {size} base model, in the place of {SIZES[size]}"
+    return Step(name, title, (), lambda place: _model(place, name), command, trains=True, auxiliary=True)
+
+
 def _train_ablation(place: Place) -> list[str]:
-    """The recipe's own settings with the data that was curated here."""
+    """The recipe's own settings with the data that was curated here, and the bases that were trained here."""
     settings = list(place.recipe_value("ablation.toml", "set") or ())
     settings.append(f"data=[{json.dumps(place.folder('curate').as_posix())}]")
     recipe = place.recipe("ablation.toml").as_posix()
     given = ["--set", f"set={json.dumps(settings)}"]
+    for size in SIZES:
+        given += ["--set", f"models.{size}={json.dumps(place.model(f'base/{size}'))}"]
     return ["train", "ablation", recipe, "--out", place.folder("ablation").as_posix(), *given]
 
 
