@@ -19,6 +19,7 @@ from pydantic import Field, PositiveInt
 from editr1.config import Recipe, load
 from editr1.errors import ConfigError
 from editr1.files import write_json
+from editr1.judges.names import resolve_model
 from editr1.stickers import People
 from editr1.training.sft.recipe import SftRecipe
 from editr1.types import PreferencePair
@@ -92,6 +93,7 @@ def plan(recipe: AblationRecipe, folder: Path) -> list[Cell]:
 
     Raises:
         ConfigError: if a recipe of a size cannot be read, or does not take the settings, or a model is for no size.
+        ModelError: if a base goes by the name of a model that ships, and is not in this installation.
     """
     if unknown := recipe.models.keys() - recipe.sizes.keys():
         raise ConfigError(f"models names {', '.join(sorted(unknown))}: the sizes are {', '.join(recipe.sizes)}")
@@ -102,6 +104,7 @@ def plan(recipe: AblationRecipe, folder: Path) -> list[Cell]:
                 settings = (*recipe.set, f'modes=["{mode}"]', f"seed={seed}")
                 values = {"model": recipe.models[size]} if size in recipe.models else None
                 own = load(SftRecipe, folder / path, settings, values=values)
+                resolve_model(own.model)
                 cells.append(Cell(size, mode, seed, own.model_copy(update={"name": f"{own.name}-{mode}"})))
     return cells
 

@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 from editr1.cli.train import app
 from editr1.config import load
-from editr1.errors import ConfigError
+from editr1.errors import ConfigError, ModelError
 from editr1.evaluation.metrics import accuracy
+from editr1.judges import names
 from editr1.stickers.annotators import PEOPLE
 from editr1.training import ablation
 from editr1.training.ablation import AblationPairs, AblationRecipe, load_ablation_pairs, plan
@@ -62,6 +63,15 @@ def test_a_base_model_can_be_exchanged_size_by_size(recipe_file: Path) -> None:
         plan(recipe.model_copy(update={"models": {"huge": "x"}}), recipe_file.parent)
 
 
+def test_a_base_that_is_not_there_is_told_before_the_first_run(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "MODELS_FOLDER", tmp_path)
+    recipe = AblationRecipe(name="t", sizes={"small": "small.toml"}, models={"small": "sticker-base-small"})
+    with pytest.raises(ModelError, match=r"make it with  editr1 stickers train recipes/sticker/base-small\.toml"):
+        plan(recipe, recipe_file.parent)
+
+
 def test_a_setting_that_the_recipes_do_not_have_is_an_error(recipe_file: Path) -> None:
     recipe = AblationRecipe(name="t", sizes={"small": "small.toml"}, set=("stepps=7",))
     with pytest.raises(ConfigError, match="stepps"):
@@ -78,9 +88,9 @@ def test_simulated_pairs_are_those_with_a_preference(tmp_path: Path) -> None:
 
 def test_other_people_compare_other_pairs(tmp_path: Path) -> None:
     """Pairs of one group, drawn into the same run, are not taken for those of the other."""
-    for people, names in PEOPLE.items():
+    for people, humans in PEOPLE.items():
         pairs = load_ablation_pairs(AblationPairs(number=12, people=people), tmp_path)
-        assert {p.annotator for p in pairs} <= {f"simulated:{human.name}" for human in names}
+        assert {p.annotator for p in pairs} <= {f"simulated:{human.name}" for human in humans}
 
 
 class Rater:
