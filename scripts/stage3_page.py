@@ -39,6 +39,7 @@ PLOTS = {
     "kl": "KL",
 }
 WATCHED = ("stayed", "unchanged")
+OF_JUDGE = {"reward": "part/judge", "eval_reward": "eval_part/judge"}
 ORACLE = {"eval_watch/truth": "eval_reward"}
 """Where the oracle is the reward itself, it is not watched beside it."""
 
@@ -50,6 +51,8 @@ def gather(name: str, run: Path, measured: Path, base: Path) -> dict[str, Any]:
     judge = recipe["rewards"]["judge"]
     paired = pair_editors(read_rows(base), read_rows(measured), 1)
     curves = {key: [[r["step"], r[key]] for r in rows if key in r] for key in PLOTS}
+    for key, of_judge in OF_JUDGE.items():  # where the reward is a sum, what the judge has in it
+        curves[key] = [[r["step"], r[of_judge]] for r in rows if of_judge in r] or curves[key]
     if judge["kind"] == "oracle":
         curves |= {key: curves[stands_in] for key, stands_in in ORACLE.items()}
     settings = {key: recipe[key] for key in KEPT} | {"sampling steps": recipe["sampling"]["steps"]}
@@ -57,7 +60,10 @@ def gather(name: str, run: Path, measured: Path, base: Path) -> dict[str, Any]:
         settings |= {"noise": "none (ODE)", "KL": recipe["nft"]["kl"]}
     else:
         kl = recipe["grpo"]["kl"]
-        settings |= {"noise": recipe["grpo"]["noise_level"], "KL": f"{kl}, {recipe['grpo']['kl_form']}" if kl else kl}
+        noise = f"{recipe['grpo']['step']}, {recipe['grpo']['noise_level']}"
+        settings |= {"noise": noise, "KL": f"{kl}, {recipe['grpo']['kl_form']}" if kl else kl}
+    pixels = recipe["rewards"].get("pixels", {"watch": True})
+    settings["pixel preservation"] = "none" if pixels["watch"] else f"weight {pixels['weight']:g}"
     settings["advantages"] = recipe["advantages"]["scale"]
     settings["moving average"] = recipe["ema"]["decay"] if recipe["ema"] else "none"
     settings["verdicts a picture"] = 1 if judge["kind"] == "oracle" else judge["score"]["passes"]
