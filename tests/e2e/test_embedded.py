@@ -136,9 +136,7 @@ def test_the_demo_goes_on_with_an_editor(tmp_path):
     assert "utility, by the oracle" in done.stdout
 
 
-@pytest.mark.parametrize(
-    "name", ["sticker-base-small", "sticker-verifier-small", "sticker-verifier-large"]
-)
+@pytest.mark.parametrize("name", ["sticker-base-small", "sticker-verifier-small", "sticker-verifier-large"])
 def test_models_load_by_path_have_cards_and_are_small(name):
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
