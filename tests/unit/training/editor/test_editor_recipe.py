@@ -53,7 +53,7 @@ def test_the_reward_can_be_exchanged_from_the_command_line() -> None:
         (["grpo.window.kind=all"], "'all' has no size"),
         (["grpo.window.kind=fixed", "grpo.window.size=2", "grpo.window.every=2"], "'fixed' has no every"),
         (["grpo.step=cps", "grpo.noise_level=1.2"], "cps takes at most 1"),
-        (["rewards.judge.watch=true"], "no reward is learnt from"),
+        (["rewards.judge.watch=true", "rewards.pixels.watch=true"], "no reward is learnt from"),
         (["eval.contexts.stickers=editor"], "contexts and eval.contexts overlap"),
         (["contexts.path=x.jsonl"], "give either stickers"),
         (["grpo.clipping=1"], "did you mean 'grpo.clip'"),
