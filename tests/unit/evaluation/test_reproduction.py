@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,54 @@ def test_an_interrupted_reproduction_goes_on(place):
     assert not set(first.commands) & set(second.commands)
     assert len(first.commands) + len(second.commands) == sum(step.command is not None for step in steps)
     assert json.loads(here.state_file("gcpo/large").read_text())["manifest"]["attempts"] == 2
+
+
+def test_two_at_a_time_give_the_same_and_no_step_begins_before_what_it_needs(place):
+    """A stand-in that waits until two commands run at once: they do, never three, and each finds what it needs."""
+    here, begun, steps = place(), [], {step.name: step for step in plan()}
+    meeting = threading.Barrier(2)
+
+    class Together(FakeEditr1):
+        now = most = 0
+
+        def __call__(self, arguments, log):
+            step = log.stem.replace("--", "/", 1)
+            for need in steps[step].needs:
+                assert here.state_file(need).is_file(), f"{step} began before {need} had ended"
+            begun.append(step)
+            self.now += 1
+            self.most = max(self.most, self.now)
+            if step in ("pairs", "editor/base"):  # neither needs anything
+                meeting.wait(timeout=60)
+            code = super().__call__(arguments, log)
+            self.now -= 1
+            return code
+
+    fake = Together()
+    outcomes = run_plan(here, list(steps.values()), run=fake, jobs=2)
+    assert fake.most == 2
+    assert sorted(begun) == sorted(step.name for step in steps.values() if step.command)
+    assert [outcome.step for outcome in outcomes] == list(steps), "in the plan's order"
+    assert set(states(outcomes).values()) == {"made"}
+    again = FakeEditr1()
+    run_plan(here, list(steps.values()), run=again)
+    assert again.commands == [], "one at a time takes what two at a time made"
+
+
+def test_what_is_interrupted_beside_another_has_not_failed(place):
+    """Ctrl-C reaches both commands: one raises, the other ends with a code, and neither is said to have failed."""
+    here, both = place(), threading.Barrier(2)
+
+    def run(arguments, log):
+        both.wait(timeout=60)
+        if log.stem == "pairs":
+            raise KeyboardInterrupt
+        time.sleep(0.5)
+        return 130
+
+    with pytest.raises(KeyboardInterrupt):
+        run_plan(here, [step for step in plan() if step.name in ("pairs", "editor/base")], run=run, jobs=2)
+    assert not list((here.out / "steps").glob("*.json"))
 
 
 def test_what_fails_is_said_to_have_failed_and_the_rest_goes_on(place):

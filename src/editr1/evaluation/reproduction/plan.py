@@ -27,6 +27,10 @@ EDITOR_RECIPES = {"editor/base": "editor-kontext-base.toml", "editor/qwen-base":
 RL_RECIPE = "editor-flow-grpo.toml"
 """Of `editr1 train editor`, by the paper's algorithm."""
 
+RL_SETTINGS = ("rewards.pixels.watch=true", "steps=42")
+"""As in the paper, the judge's score is the whole reward: the recipe's second one is watched only, or it would make the
+verifiers' rows alike. By iteration 42 the curves are nearly flat (decision 8)."""
+
 REWARDS: Mapping[str, tuple[str, str]] = {
     "sft-small": ("editor/base", "sft/small"),
     "gcpo-small": ("editor/base", "gcpo/small"),
@@ -227,7 +231,7 @@ def _trained_editor(name: str) -> Step:
 
     def command(place: Place) -> list[str]:
         judge = f"score.judge.model={json.dumps(place.model(verifier))}" if verifier else 'kind="oracle"'
-        given = [f"editor={json.dumps(place.model(base))}", f"rewards.judge.{judge}"]
+        given = [f"editor={json.dumps(place.model(base))}", f"rewards.judge.{judge}", *RL_SETTINGS]
         recipe = place.recipe(RL_RECIPE).as_posix()
         settings = [part for value in given for part in ("--set", value)]
         return ["train", "editor", recipe, "--out", place.folder(step).as_posix(), *settings]

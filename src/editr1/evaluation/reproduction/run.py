@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from typing import Any
 from editr1.errors import ConfigError, Editr1Error
 from editr1.evaluation.reproduction.places import SHIPPED_MODELS, MissingInput, Place, read_json
 from editr1.evaluation.reproduction.plan import Step
+from editr1.evaluation.reproduction.together import Execute, as_they_end, no_failure_once
 from editr1.files import write_json
 from editr1.rundir import describe_environment
 
@@ -95,9 +97,6 @@ class Outcome:
         )
 
 
-Execute = Callable[[Sequence[str], Path], int]
-"""Runs `editr1` with arguments, writing what it says to a file; returns the exit code."""
-
 Report = Callable[[str], None]
 
 
@@ -159,7 +158,7 @@ def _fits(name: str, pattern: str) -> bool:
 
 
 def run_plan(
-    place: Place, steps: Sequence[Step], *, run: Execute = execute, report: Report = lambda text: None
+    place: Place, steps: Sequence[Step], *, run: Execute = execute, report: Report = lambda text: None, jobs: int = 1
 ) -> list[Outcome]:
     """Do what is not done. A step that fails, or lacks something, is recorded, and the rest goes on.
 
@@ -168,16 +167,22 @@ def run_plan(
         steps: see `select`.
         run: runs a command.
         report: told what is done.
+        jobs: how many steps are done at a time, at most; a step waits for those that it needs.
     """
     start(place)
     outcomes: dict[str, Outcome] = {}
-    for number, step in enumerate(steps, start=1):
-        where = f"[{number}/{len(steps)}] {step.name}"
-        outcome = _outcome(place, step, outcomes, run, partial(_prefixed, report, where))
+    places = {step.name: f"[{number}/{len(steps)}] {step.name}" for number, step in enumerate(steps, start=1)}
+    stopping = threading.Event()
+    run = no_failure_once(stopping, run)
+
+    def do(step: Step) -> Outcome:
+        return _outcome(place, step, outcomes, run, partial(_prefixed, report, places[step.name]), jobs)
+
+    for step, outcome in as_they_end(steps, do, jobs, stopping):
         outcomes[step.name] = outcome
         if not outcome.there:
-            report(f"{where}: {outcome.state.value}: {outcome.why}")
-    return list(outcomes.values())
+            report(f"{places[step.name]}: {outcome.state.value}: {outcome.why}")
+    return [outcomes[step.name] for step in steps]
 
 
 def _prefixed(report: Report, where: str, text: str) -> None:
@@ -193,11 +198,13 @@ def read_outcomes(place: Place, steps: Sequence[Step]) -> list[Outcome]:
     return found
 
 
-def _outcome(place: Place, step: Step, outcomes: Mapping[str, Outcome], run: Execute, tell: Report) -> Outcome:
+def _outcome(
+    place: Place, step: Step, outcomes: Mapping[str, Outcome], run: Execute, tell: Report, jobs: int
+) -> Outcome:
     """The outcome of a step, made now if need be, and written down if it is a new one."""
     former = _former(place, step)
     try:
-        outcome = _given(place, step) or _make(place, step, outcomes, former, run, tell)
+        outcome = _given(place, step) or _make(place, step, outcomes, former, run, tell, jobs)
     except MissingInput as exc:
         outcome = _from_shipped_file(place, step) or Outcome(step.name, step.title, State.MISSING, str(exc))
     except Editr1Error as exc:
@@ -236,7 +243,13 @@ def _from_shipped_file(place: Place, step: Step) -> Outcome | None:
 
 
 def _make(
-    place: Place, step: Step, outcomes: Mapping[str, Outcome], former: Outcome | None, run: Execute, tell: Report
+    place: Place,
+    step: Step,
+    outcomes: Mapping[str, Outcome],
+    former: Outcome | None,
+    run: Execute,
+    tell: Report,
+    jobs: int,
 ) -> Outcome:
     """Make a step, unless it was made before of the same things.
 
@@ -269,6 +282,7 @@ def _make(
         "needs": needs,
         "settings": place.settings.to_dict(),
         **_times(place, step.name),
+        "jobs": jobs,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": _environment(),
     }
@@ -317,14 +331,18 @@ def _content(outcome: Outcome) -> tuple[Any, ...]:
     return (outcome.state, outcome.why, json.dumps(outcome.result, sort_keys=True), outcome.manifest.get("key"))
 
 
+_TIMES = threading.Lock()
+
+
 def _note_time(place: Place, step: str, seconds: float) -> None:
-    with (place.out / "times.jsonl").open("a", encoding="utf-8") as file:
+    with _TIMES, (place.out / "times.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps({"step": step, "seconds": round(seconds, 1)}) + "\n")
 
 
 def _times(place: Place, step: str) -> dict[str, Any]:
     """Seconds of all attempts at a step, and how many there were."""
-    lines = (place.out / "times.jsonl").read_text(encoding="utf-8").splitlines()
+    with _TIMES:
+        lines = (place.out / "times.jsonl").read_text(encoding="utf-8").splitlines()
     spent = [row["seconds"] for row in map(json.loads, lines) if row["step"] == step]
     return {"seconds": round(sum(spent), 1), "attempts": len(spent)}
 

@@ -129,6 +129,11 @@ class Reproduction:
         """Of all steps that were made here."""
         return sum(o.seconds for o in self.outcomes if o.state is State.MADE)
 
+    @property
+    def jobs(self) -> int:
+        """How many of them were made at a time, at most."""
+        return max((int(o.manifest.get("jobs", 1)) for o in self.outcomes if o.state is State.MADE), default=1)
+
 
 def cell_of(outcome: Outcome | None, ours: Estimate | None, note: str, paper: float | None) -> Cell:
     """A cell: ours with its outcome's state, or why there is none, and the published figure."""
