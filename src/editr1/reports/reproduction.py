@@ -109,10 +109,10 @@ def _sheet(exhibit: Exhibit) -> Sheet:
     kinds = sorted({kind for row in (exhibit.bars or {}).values() for kind in row})
     strips = tuple(_strip(row) for row in exhibit.pictures)
     plots = tuple(_draw(plot) for plot in exhibit.plots)
-    return Sheet(exhibit, plots, strips, tuple(kinds), low, top, tuple(_reasons(exhibit)))
+    return Sheet(exhibit, plots, strips, tuple(kinds), low, top, tuple(reasons(exhibit)))
 
 
-def _reasons(exhibit: Exhibit) -> Iterator[tuple[str, str]]:
+def reasons(exhibit: Exhibit) -> Iterator[tuple[str, str]]:
     """Every reason once, with the rows that lack figures for it, and which figures where not all of them do."""
     found: dict[str, list[str]] = {}
     for line in exhibit.lines:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from editr1.files import write_atomic
+from editr1.reports.reproduction import reasons
 
 if TYPE_CHECKING:
-    from editr1.evaluation.reproduction.shapes import Cell, Exhibit, Line, Plot, Reproduction
+    from editr1.evaluation.reproduction.shapes import Cell, Exhibit, Plot, Reproduction
 
 _HEAD = """\
 # Edit-R1 in miniature
@@ -53,7 +54,7 @@ def _exhibit(exhibit: Exhibit) -> Iterator[str]:
     if exhibit.plots:
         yield ""
         yield from _ends_of_curves(exhibit.plots)
-    if lacking := [*_lacking(exhibit.lines), *exhibit.missing]:
+    if lacking := [*(": ".join(pair) for pair in reasons(exhibit)), *exhibit.missing]:
         yield ""
         yield from (f"- missing: {text}" for text in lacking)
 
@@ -97,12 +98,6 @@ def _ends_of_curves(plots: Sequence[Plot]) -> Iterator[str]:
         for name, points in plot.curves.items():
             (begin, first), (end, last) = points[0], points[-1]
             yield _row(f"{plot.title}: {name}", f"{begin:g}", f"{end:g}", f"{first:.3g}", f"{last:.3g}")
-
-
-def _lacking(lines: Sequence[Line]) -> Iterator[str]:
-    for line in lines:
-        for why in dict.fromkeys(cell.why for cell in line.cells if cell.why):
-            yield f"{line.ours}: {why}"
 
 
 def _row(*cells: str) -> str:

@@ -18,10 +18,11 @@ def tables(path, *exhibits):
 
 
 def test_figures_stand_beside_the_published_ones(tmp_path):
-    """0.6214 in [0.6, 0.65] is 62.1 [60.0, 65.0] percent; what is missing says why, and a bar in a name is escaped."""
+    """0.6214 in [0.6, 0.65] is 62.1 [60.0, 65.0] percent; the reason is said once, and a bar is escaped."""
     lines = (
         Line("ours", "theirs", (Cell(Estimate(0.6214, 0.6, 0.65, 9), 0.693, "made"), Cell(paper=0.5))),
         Line("a|b", "", (Cell(state="missing", why="no model ships"), Cell())),
+        Line("c", "", (Cell(state="missing", why="no model ships"), Cell())),
         Line("", "hosted", (Cell(paper=0.712), Cell())),
     )
     assert tables(tmp_path / "a.md", Exhibit("x", "X", "table 1", "About.", columns=("T", "V"), lines=lines)) == [
@@ -29,8 +30,9 @@ def test_figures_stand_beside_the_published_ones(tmp_path):
         "| --- | --- | --- |",
         "| ours / *theirs* | 62.1 [60.0, 65.0] / *69.3* | *50.0* |",
         "| a\\|b | missing |  |",
+        "| c | missing |  |",
         "| *hosted* | *71.2* |  |",
-        "- missing: a|b: no model ships",
+        "- missing: a|b; c: no model ships",
     ]
 
 
