@@ -24,7 +24,7 @@ from typing import Any
 from curves import draw_curves
 from pages import line, read, rule, without_pauses
 
-from editr1.evaluation.reward_models import compare_runs
+from editr1.evaluation.paired import compare_runs
 from editr1.evaluation.runs import read_result
 from editr1.evaluation.stickers import accuracy_difference
 
@@ -50,7 +50,8 @@ def gather(size: str, run: Path, measured: Path) -> dict[str, Any]:
     """What the page shows of one size."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     recipe = read(run / "config.json")
-    compared, warnings = compare_runs(str(measured / "sft"), str(measured / "gcpo"))
+    by_dimension, warnings = compare_runs(str(measured / "sft"), str(measured / "gcpo"))
+    compared = by_dimension.get("overall")
     if compared is None or warnings:
         raise SystemExit(f"{measured}: the two runs do not compare: {', '.join(warnings) or 'no pair in common'}")
     judges = {}

@@ -104,6 +104,10 @@ def gsb(
     margin: Annotated[
         float, typer.Option("--margin", min=0, help="Of two runs: scores that differ by less are the same.")
     ] = 0.0,
+    language: Annotated[
+        str | None,
+        typer.Option("--language", help="Of two runs: only tasks in it, e.g. en of GEdit-Bench.", show_default=False),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the figures as JSON.", show_default=False)
     ] = None,
@@ -121,8 +125,8 @@ def gsb(
     from editr1.evaluation.runs import read_result
     from editr1.files import write_json
 
-    if new is None and margin:
-        raise ConfigError("--margin is for two runs; marks in a file are good, same or bad already")
+    if new is None and (margin or language is not None):
+        raise ConfigError("--margin and --language are for two runs; marks in a file are good, same or bad already")
     if new is None:
         read = read_marks(marks)
         given: dict[str, Any] = {"marks": str(marks)}
@@ -130,8 +134,8 @@ def gsb(
         manifests = [read_result(run)["manifest"] for run in (marks, new)]
         for warning in compare_manifests(manifests, ("the old run", "the new one"), "editors")[1]:
             typer.echo(f"warning: {warning}", err=True)
-        read = marks_of_runs(marks, new, margin)
-        given = {"old": str(marks), "new": str(new), "margin": margin}
+        read = marks_of_runs(marks, new, margin, language)
+        given = {"old": str(marks), "new": str(new), "margin": margin, "language": language}
     result, agreed = compute(read.by_context, seed), agreement(read.by_context)
     eval_show.show_gsb(read, result, agreed)
     if out is not None:
@@ -144,7 +148,7 @@ def gsb(
             "unmatched": read.unmatched,
         }
         write_json(out, data | left_out)
-    raise typer.Exit(1 if read.bad_rows or read.contradictions or read.unanswered else 0)
+    raise typer.Exit(1 if read.bad_rows or read.contradictions or read.unanswered or read.unmatched else 0)
 
 
 @app.command()
@@ -153,14 +157,17 @@ def paired(
     second: Annotated[Path, typer.Argument(help="Run directory of another, on the same benchmark.")],
     seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap.")] = 0,
 ) -> None:
-    """Is the second judge better than the first, on pairs that both answered? Paired bootstrap, exact McNemar test."""
+    """Is the second judge better than the first, on pairs that both answered?
+
+    By dimension: a paired bootstrap, and McNemar's exact test (over contexts, where one has several pairs).
+    """
     from editr1.cli import eval_show
-    from editr1.evaluation.reward_models import compare_runs
+    from editr1.evaluation.paired import compare_runs
 
     compared, warnings = compare_runs(str(first), str(second), seed)
     for warning in warnings:
         typer.echo(f"warning: these two runs do not compare: {warning}", err=True)
-    if compared is None:
+    if not compared:
         raise DataError(f"{first} and {second} share no pair that both judges answered")
     eval_show.show_compared(compared)
 

@@ -75,11 +75,13 @@ def editor(
     protocol = EDITOR_BENCHMARKS[benchmark]
     kind = scorer or protocol.prompt
     _check(benchmark, kind, model_to_edit, images, {"--lora": lora, "--steps": steps})
+    if kind == ORACLE:
+        _refuse_judge(given, passes)
     folder = images or out / "edits"
     if model_to_edit is not None:
         from editr1.evaluation.generate import EditorSettings
 
-        wanted = EditorSettings(model_to_edit, lora, steps, editor_seed)
+        wanted = EditorSettings(model_to_edit, lora, steps, editor_seed, protocol.draw(data))
         store = PictureStore(pictures or out / "pictures")
         first = _generate(protocol, data, folder, wanted, store, batch_size, quiet=quiet)
         if not first:
@@ -97,6 +99,22 @@ def _check(benchmark: str, kind: str, model: str | None, images: Path | None, of
         raise ConfigError("no pictures to judge: give --images, or --editor to make them")
     if model is None and (idle := [name for name, value in of_editor.items() if value is not None]):
         raise ConfigError(f"{', '.join(idle)} is for --editor, and the pictures in --images are finished: leave it out")
+
+
+def _refuse_judge(given: options.JudgeOptions, passes: int | None) -> None:
+    """The oracle asks no judge: options that describe one would be without effect.
+
+    Raises:
+        ConfigError: if there are some.
+    """
+    names = ("judge", "model", "base_url", "template", "max_tokens", "temperature", "cache", "concurrency")
+    idle = [f"--{name.replace('_', '-')}" for name in names if getattr(given, name) is not None]
+    idle += ["--passes"] if passes is not None else []
+    if idle:
+        raise ConfigError(
+            f"{', '.join(idle)}: the oracle, which judges sticker edits by default, asks no model: name a way to ask "
+            "one with --scorer, e.g. --scorer verifier"
+        )
 
 
 def _judge(
@@ -119,6 +137,9 @@ def _judge(
     from editr1.evaluation.generate import read_generation
     from editr1.evaluation.runs import EvalRun
 
+    generation, draw = read_generation(images), protocol.draw(data)
+    if generation is not None and generation.get("tasks", draw) != draw:
+        raise ConfigError(f"the pictures in {images} are of {generation['tasks']}, and not of {draw}: name others")
     if kind == ORACLE:
         asked: dict[str, Any] = {"benchmark": protocol.name, "scorer": kind}
     else:
@@ -142,7 +163,7 @@ def _judge(
             run,
             make,
             editor=name,
-            generation=read_generation(images),
+            generation=generation,
             retry_failed=retry_failed,
             seed=settings.seed,
             advance=advance,

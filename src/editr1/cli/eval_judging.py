@@ -42,9 +42,41 @@ def check_name(what: str, name: str, known: Any) -> None:
 
 
 def judging(benchmark: str, scorer: str, settings: ScoreConfig) -> dict[str, Any]:
-    """What changes answers: a run directory is bound to it."""
+    """What changes answers: a run directory is bound to it, and to what a model's folder and a prompt's file hold.
+
+    Raises:
+        ConfigError, ModelError: if there is no such prompt, or a model that ships is not there.
+    """
     given = settings.model_dump(mode="json", exclude={"judge": _NOT_THE_ANSWER})
-    return {"benchmark": benchmark, "scorer": scorer, **given}
+    contents = {
+        "contents of the model": _model_digest(settings),
+        "contents of the prompt": _prompt_digest(scorer, settings.template),
+    }
+    return {"benchmark": benchmark, "scorer": scorer, **given, **contents}
+
+
+def _model_digest(settings: ScoreConfig) -> str:
+    """Of a local model; empty for a server's, and for one on the hub."""
+    from editr1.judges.files import model_digest
+    from editr1.judges.names import resolve_model, split_adapter
+
+    kind = settings.judge.resolved_kind
+    model = settings.judge.model or ("embedded" if kind == "embedded" else "")
+    if kind == "openai" or not model:
+        return ""
+    base, adapter = split_adapter(resolve_model(model))
+    return "+".join(filter(None, (model_digest(part) for part in (base, adapter) if part is not None)))
+
+
+def _prompt_digest(scorer: str, template: str | None) -> str:
+    """Of the words that a judge is asked in; empty where the model brings its own, in its folder."""
+    from editr1.evaluation.prompts import load_pair_prompt, load_rating_prompt
+    from editr1.verifier.template import load_template
+
+    if scorer in ("verifier", "score"):
+        return "" if template is None else load_template(template).hash
+    load = load_pair_prompt if scorer == "pairwise" else load_rating_prompt
+    return load(template or scorer).hash
 
 
 def make_scorer(kind: str, settings: ScoreConfig, *, both_orders: bool = True, quiet: bool = False) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,10 +101,11 @@ def show_editor(benchmark: EditorBenchmark, result: EditorResult) -> None:
             console.print(
                 f"[yellow]only {len(found.categories)} of {benchmark.categories} categories: no official figure"
             )
-    if benchmark.published and result.tables:
-        first = next(iter(result.tables.values()))
-        names = [*first.macro, *(n for n in benchmark.published[0].figures if n not in first.macro)]
-        _beside(console, "beside published figures", first.macro, benchmark.published, names, percent=False)
+    named = benchmark.published_table
+    if benchmark.published and (of := result.tables.get(named)) is not None:
+        names = [*of.macro, *(n for n in benchmark.published[0].figures if n not in of.macro)]
+        title = " ".join(filter(None, (named, "beside published figures")))
+        _beside(console, title, of.macro, benchmark.published, names, percent=False)
     console.print(f"[dim]{escape(benchmark.protocol)}")
     _failures(console, result.failures, result.judged)
 
@@ -135,15 +136,24 @@ def show_gsb(marks: Marks, result: GsbResult, agreed: Agreement) -> None:
     )
 
 
-def show_compared(compared: JudgesCompared) -> None:
-    """Two judges on the same pairs."""
+def show_compared(found: Mapping[str, JudgesCompared]) -> None:
+    """Two judges on the same pairs, by dimension."""
     console = Console()
+    for name, compared in found.items():
+        if len(found) > 1:
+            console.print(f"[bold]{escape(name)}")
+        _show_dimension(console, compared)
+
+
+def _show_dimension(console: Console, compared: JudgesCompared) -> None:
     console.print(f"{compared.difference.items} pairs that both answered, {compared.left_out} left out")
     for name, e in (("strict", compared.difference), ("half credit", compared.half_credit_difference)):
         values = f"{100 * e.value:+.1f} points [{100 * e.low:+.1f}, {100 * e.high:+.1f}]"
         console.print(f"second less first, {name}: {values}", markup=False)
+    several = compared.contexts < compared.difference.items
+    test = f"exact sign test over {compared.contexts} contexts" if several else "exact McNemar test"
     console.print(
-        f"only the first right: {compared.only_first}, only the second: {compared.only_second}; exact McNemar test "
+        f"only the first right: {compared.only_first}, only the second: {compared.only_second}; {test} "
         f"p = {compared.p_value:.3g}"
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,11 +29,18 @@ class Estimate:
 
 
 def bootstrap(
-    counts: Array, statistic: Callable[[Array], Array], resamples: int = 2000, seed: int = 0, level: float = 0.95
+    counts: Array,
+    statistic: Callable[[Array], Array],
+    resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+    clusters: Sequence[str] | None = None,
 ) -> Estimate:
     """A statistic of summed counts, with its percentile interval over resampled items.
 
-    Items (edits, pairs) are resampled whole, so that the several checks of one edit stay together.
+    Items (edits, pairs) are resampled whole, so that the several checks of one edit stay together; and so are clusters
+    of them, say the comparisons of one context: they go right and wrong together, and an interval that took them for
+    independent would be too narrow.
 
     Args:
         counts: (items, columns), e.g. columns (right, total).
@@ -41,6 +48,7 @@ def bootstrap(
         resamples: how many.
         seed: of the resampling.
         level: of the interval.
+        clusters: of each item, what it belongs to; each item is its own if None.
 
     Raises:
         ValueError: if there are no items.
@@ -48,8 +56,9 @@ def bootstrap(
     items = len(counts)
     if not items:
         raise ValueError("no items to estimate from")
-    rng = np.random.default_rng(seed)
-    sums = np.stack([rng.multinomial(items, np.full(items, 1 / items)) @ counts for _ in range(resamples)])
+    drawn = counts if clusters is None else summed(counts, clusters)
+    rng, number = np.random.default_rng(seed), len(drawn)
+    sums = np.stack([rng.multinomial(number, np.full(number, 1 / number)) @ drawn for _ in range(resamples)])
     with np.errstate(invalid="ignore", divide="ignore"):
         value = float(statistic(counts.sum(axis=0)))
         draws = statistic(sums)
@@ -57,6 +66,15 @@ def bootstrap(
     draws = draws[~np.isnan(draws)]
     low, high = np.quantile(draws, [tail, 1 - tail]) if len(draws) else (np.nan, np.nan)
     return Estimate(value, float(low), float(high), items)
+
+
+def summed(counts: Array, clusters: Sequence[str]) -> Array:
+    """Counts added up by cluster, clusters in order of first appearance: (items, columns) -> (clusters, columns)."""
+    numbers: dict[str, int] = {}
+    index = [numbers.setdefault(name, len(numbers)) for name in clusters]
+    found = np.zeros((len(numbers), counts.shape[1]))
+    np.add.at(found, index, counts)
+    return found
 
 
 def share(sums: Array) -> Array:

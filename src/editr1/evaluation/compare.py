@@ -20,7 +20,7 @@ from editr1.evaluation.benchmarks.editors import in_subset
 from editr1.evaluation.bootstrap import Estimate
 from editr1.evaluation.differing import Item, most_differing
 from editr1.evaluation.manifests import Field, compare_manifests
-from editr1.evaluation.paired import Paired, pair_editors, pair_judges
+from editr1.evaluation.paired import Paired, other_sources, pair_editors, pair_judges
 from editr1.evaluation.published import Published
 from editr1.evaluation.runs import read_result, read_rows
 
@@ -136,7 +136,7 @@ def compare(paths: Sequence[str | Path], *, seed: int = 0, pictures: int = PICTU
         runs=runs,
         sections=sections,
         fields=fields,
-        warnings=(*warnings, *_unmatched(sections, runs)),
+        warnings=(*warnings, *_unmatched(sections, runs), *(_other_sources(rows, runs) if kind == "editors" else ())),
         items=most_differing(folders, rows, kind, pictures),
     )
 
@@ -175,7 +175,11 @@ def _rows(folder: Path, kind: Kind) -> list[dict[str, Any]]:
     Raises:
         DataError: if they were written without what a comparison needs.
     """
-    wanted = {"id", "label", "edits", "pictures"} if kind == "judges" else {"key", "context", "scores", "pictures"}
+    wanted = (
+        {"id", "label", "edits", "pictures"}
+        if kind == "judges"
+        else {"key", "context", "instruction", "scores", "pictures"}
+    )
     rows = read_rows(folder)
     for row in rows:
         if missing := sorted(wanted - row.keys()):
@@ -229,7 +233,7 @@ def _judge_sections(
 def _editor_sections(
     results: Sequence[Mapping[str, Any]], rows: Sequence[Sequence[Mapping[str, Any]]], seed: int
 ) -> tuple[Section, ...]:
-    """One for each language and subset; published figures stand beside the first."""
+    """One for each language and subset; published figures stand beside the one that they are of."""
     tables = [result["tables"] for result in results]
     sections: list[Section] = []
     for name in _keys(tables):
@@ -242,7 +246,7 @@ def _editor_sections(
         }
         chosen = [[r for r in of if in_subset(name, r["language"], r["intersection"])] for of in rows]
         paired = _against_first(chosen, pair_editors, seed)
-        published = () if sections else _published(results)
+        published = _published([r for r in results if r.get("published_table") == name])
         sections.append(Section(name, False, totals, charts, paired, published))
     return tuple(sections)
 
@@ -285,3 +289,14 @@ def _unmatched(sections: Sequence[Section], runs: Sequence[Run]) -> list[str]:
         counted = ", ".join(f"{p.unmatched} of {name}" for _, name, p in entries)
         sentences.append(f"items that only one of {runs[0].letter} and {runs[second].letter} has: {counted}")
     return sentences
+
+
+def _other_sources(rows: Sequence[Sequence[Mapping[str, Any]]], runs: Sequence[Run]) -> list[str]:
+    """A sentence for each run whose sources are not the first run's files."""
+    counts = [(run, other_sources(rows[0], of)) for run, of in zip(runs[1:], rows[1:], strict=True)]
+    return [
+        f"of {number} tasks the source of {run.letter} is not the same file as that of {runs[0].letter}: look whether "
+        "it is the same picture"
+        for run, number in counts
+        if number
+    ]

@@ -10,7 +10,7 @@ from typing import Any
 
 from editr1.evaluation.judgements import Judgement, read_judgements
 from editr1.evaluation.metrics import Choice
-from editr1.evaluation.paired import credit, editor_key, judge_key
+from editr1.evaluation.paired import credit, editor_key, judge_key, main_figure
 from editr1.evaluation.reward_models import read_pair
 
 _PLACES = {Choice.FIRST: "the first", Choice.SECOND: "the second", Choice.SAME: "neither"}
@@ -123,11 +123,6 @@ def _editor_gap(first: Mapping[str, Any], second: Mapping[str, Any]) -> float | 
     return None if ours is None or theirs is None else abs(ours - theirs)
 
 
-def main_figure(scores: Mapping[str, float]) -> float | None:
-    """The last figure, which benchmarks make of the others; None without a score."""
-    return list(scores.values())[-1] if scores else None
-
-
 Rows = Sequence[Mapping[str, Any] | None]
 Judgements = Sequence[Mapping[str, Judgement]]
 
@@ -159,7 +154,7 @@ def _judge_answer(row: Mapping[str, Any] | None, judgements: Mapping[str, Judgem
     told = [
         (f"the {place}", judgements.get(edit)) for place, edit in zip(("first", "second"), row["edits"], strict=True)
     ]
-    both = judgements.get(row["id"])
+    both = judgements.get(row.get("judgement", ""))
     reasoning = [("both", both)] if both is not None else told
     return Answer(
         credit(result),

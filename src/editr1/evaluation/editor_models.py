@@ -88,6 +88,7 @@ def evaluate_editor(
         "failures": result.failures,
         "tables": {name: table.to_dict() for name, table in tables.items()},
         "published": [{"name": p.name, "figures": dict(p.figures), "note": p.note} for p in benchmark.published],
+        "published_table": benchmark.published_table,
     }
     run.finish(ids, manifest, figures, loaded.problems, (_row(s, benchmark, run) for s in loaded.samples))
     return result

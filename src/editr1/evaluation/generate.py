@@ -19,7 +19,7 @@ from PIL import Image
 from editr1.errors import ConfigError, ImageError
 from editr1.evaluation.benchmarks.editors import BenchmarkTask
 from editr1.files import write_atomic, write_json
-from editr1.judges.files import folder_digest
+from editr1.judges.files import model_digest
 from editr1.types import EditTask
 
 if TYPE_CHECKING:
@@ -50,17 +50,28 @@ class EditorSettings:
         model, lora: folders or hub ids.
         steps: of the sampler; the editor's own number if None.
         seed: of the whole.
+        tasks: whose pictures they are, where places in the folder do not say so by themselves.
     """
 
     model: str
     lora: str | None = None
     steps: int | None = None
     seed: int = 0
+    tasks: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields, with a hash of the weights that lie in folders: a model may be trained anew in its place."""
-        weights = [_digest(Path(part)) for part in (self.model, self.lora) if part is not None]
-        return {"editor": self.model, "lora": self.lora, "weights": weights, "steps": self.steps, "seed": self.seed}
+        """All fields, with a hash of the weights that are here: a model may be trained anew in its place.
+
+        Raises:
+            ModelError: if an editor or LoRA that ships is meant, and is not there.
+        """
+        from editr1.editors.names import resolve_editor, resolve_lora
+
+        weights = [model_digest(resolve_editor(self.model))]
+        if self.lora is not None:
+            weights.append(model_digest(resolve_lora(self.lora)))
+        data = {"editor": self.model, "lora": self.lora, "weights": weights, "steps": self.steps, "seed": self.seed}
+        return data | ({"tasks": self.tasks} if self.tasks else {})
 
 
 def generate(
@@ -132,13 +143,6 @@ def _bind(folder: Path, settings: dict[str, Any]) -> None:
             f"the pictures in {folder} were made with another {', '.join(different)} (see {SETTINGS_FILE}): name "
             "another folder"
         )
-
-
-def _digest(model: Path) -> str:
-    """Hash of a model's files, those of its parts included; empty for a hub id."""
-    if not model.is_dir():
-        return ""
-    return "-".join(folder_digest(part) for part in (model, *sorted(p for p in model.iterdir() if p.is_dir())))
 
 
 def _finished(folder: Path, task: BenchmarkTask) -> bool:

@@ -25,8 +25,8 @@ from editr1.datasets import BadRow
 from editr1.errors import ConfigError, DataError
 from editr1.evaluation.agreement import kappas, krippendorff_alpha
 from editr1.evaluation.bootstrap import Array, Estimate, bootstrap
-from editr1.evaluation.metrics import sign_test
-from editr1.evaluation.paired import editor_key
+from editr1.evaluation.metrics import ROUNDING, sign_test
+from editr1.evaluation.paired import editor_key, main_figure
 from editr1.evaluation.runs import read_rows
 
 
@@ -112,30 +112,33 @@ def read_marks(path: str | Path) -> Marks:
     return Marks(dict(by_context), tuple(bad), repeated, tuple(contradictions))
 
 
-def marks_of_runs(old: str | Path, new: str | Path, margin: float) -> Marks:
+def marks_of_runs(old: str | Path, new: str | Path, margin: float, language: str | None = None) -> Marks:
     """A judge's marks: its scores of the new editor's picture of each task against those of the old one's.
 
     Args:
         old: a finished run of `editr1 eval editor`.
         new: another, of the same benchmark and judge.
-        margin: pictures whose scores differ by less are the same; with 0, only those whose scores are equal.
+        margin: pictures whose scores differ by less are the same; with 0, only those whose scores are equal. The score
+            is the benchmark's main figure, e.g. O of GEdit-Bench.
+        language: only tasks whose instruction is in it; must be given where a run holds several, for the same picture
+            with its instruction in two languages is no two contexts.
 
     Raises:
-        ConfigError: if the margin is below 0.
+        ConfigError: if the margin is below 0, or a run holds several languages and none is given.
         DataError: if a run is not finished, or no task has a score in both.
     """
     if not margin >= 0:
         raise ConfigError(f"the margin must be at least 0, got {margin}")
-    before, after = (_rows_of_editor(run) for run in (old, new))
+    before, after = (_rows_of_editor(run, language) for run in (old, new))
     shared = [key for key in before if key in after]
     by_context, unanswered = {}, 0
     for key in shared:
-        scores = [of[key]["scores"].get("score") for of in (before, after)]
-        if None in scores:
+        scores = [main_figure(of[key]["scores"]) for of in (before, after)]
+        if scores[0] is None or scores[1] is None:
             unanswered += 1
             continue
         gap = scores[1] - scores[0]
-        same = gap == 0 or abs(gap) < margin
+        same = abs(gap) < max(margin - ROUNDING, ROUNDING)
         by_context[before[key]["key"]] = {JUDGE: Mark.SAME if same else Mark.GOOD if gap > 0 else Mark.BAD}
     if not by_context:
         raise DataError(f"{old} and {new} share no task whose pictures have a score in both")
@@ -225,11 +228,16 @@ def agreement(marks: Mapping[str, Mapping[str, Mark]]) -> Agreement:
     )
 
 
-def _rows_of_editor(run: str | Path) -> dict[str, dict[str, Any]]:
+def _rows_of_editor(run: str | Path, language: str | None) -> dict[str, dict[str, Any]]:
     rows = read_rows(run)
     if not all("key" in row and isinstance(row.get("scores"), Mapping) for row in rows):
         raise DataError(f"{run} is no run of `editr1 eval editor`: GSB of two runs compares two editors")
-    return {editor_key(row): row for row in rows}
+    languages = sorted({row.get("language", "") for row in rows})
+    if language is None and len(languages) > 1:
+        raise ConfigError(f"{run} holds tasks in {' and '.join(languages)}: choose one with --language")
+    if language is not None and language not in languages:
+        raise ConfigError(f"{run} holds no task in {language!r}, but in {', '.join(map(repr, languages))}")
+    return {editor_key(row): row for row in rows if language in (None, row.get("language", ""))}
 
 
 def _or_none(value: float) -> float | None:

@@ -52,6 +52,7 @@ class Judgement:
         reasoning: what the judge wrote.
         usage, seconds: spent on all calls, tries and passes.
         error: for a failure, what went wrong.
+        final: asking again cannot help, for a picture cannot be read.
         checks: of a verifier, one per principle.
         spread: standard deviation of the passes' scores; `passes`: how many gave one.
         preprocessing: what was done to the pictures.
@@ -67,6 +68,7 @@ class Judgement:
     usage: Usage = field(default_factory=Usage)
     seconds: float = 0.0
     error: str | None = None
+    final: bool = False
     checks: tuple[Check, ...] = ()
     spread: float | None = None
     passes: int = 1
@@ -80,7 +82,7 @@ class Judgement:
     @property
     def service_failed(self) -> bool:
         """Whether it was not the judge's answer that failed, but getting one: worth asking again."""
-        return self.status in (VerdictStatus.ERROR, VerdictStatus.TIMEOUT)
+        return self.status in (VerdictStatus.ERROR, VerdictStatus.TIMEOUT) and not self.final
 
     def value(self, dimension: str) -> float | None:
         """The part that a dimension names, or the score if there is none of that name."""
@@ -99,6 +101,7 @@ class Judgement:
             "spread": self.spread,
             "passes": self.passes if self.passes != 1 else None,
             "error": self.error,
+            "final": self.final or None,
             "preprocessing": list(self.preprocessing),
             "usage": self.usage.to_dict(),
             "seconds": round(self.seconds, 4),
@@ -123,6 +126,7 @@ class Judgement:
             usage=Usage(**data.get("usage", {})),
             seconds=data.get("seconds", 0.0),
             error=data.get("error"),
+            final=data.get("final", False),
             checks=tuple(Check.from_dict(c) for c in data.get("checks", ())),
             spread=data.get("spread"),
             passes=data.get("passes", 1),

@@ -67,7 +67,7 @@ def judge_many(
         try:
             asked[index] = questions(item)
         except ImageError as exc:
-            on_judgement(index, Judgement(item.id, VerdictStatus.ERROR, error=str(exc)))
+            on_judgement(index, Judgement(item.id, VerdictStatus.ERROR, error=str(exc), final=True))
             continue
         asks += asked[index].asks
         owners += [(index, number) for number in range(len(asked[index].asks))]

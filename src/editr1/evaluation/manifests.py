@@ -21,7 +21,7 @@ MUST_BE_RECORDED = (
 
 COMPARED = {
     "judges": ("judge.judge", "judge.versions", "judge.fingerprint"),
-    "editors": ("editor", "generation.editor"),
+    "editors": ("editor", "generation.editor", "generation.lora", "generation.weights"),
 }
 """Fields that are expected to differ: what is being compared."""
 

@@ -15,7 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from editr1.evaluation.bootstrap import Array, Estimate, bootstrap, share
+from editr1.evaluation.bootstrap import Array, Estimate, bootstrap, share, summed
+
+ROUNDING = 1e-9
+"""Scores have a few decimals: differences below this one are those of their binary form."""
 
 
 class Choice(StrEnum):
@@ -42,6 +45,7 @@ class PairResult:
         task: kind of edit, for the macro mean.
         dimension: what the preference is about, e.g. "overall".
         group: pairs of one group are right only together; empty for a pair by itself.
+        context: source and instruction: pairs of one context are resampled together; empty for a pair by itself.
         orders: a pairwise judge's answers with the first edit shown first, and with the second shown first; None where
             it failed or was not asked. Empty for pointwise judges.
     """
@@ -53,16 +57,22 @@ class PairResult:
     dimension: str = ""
     group: str = ""
     orders: tuple[Choice | None, ...] = ()
+    context: str = ""
+
+
+def contexts_of(results: Iterable[PairResult]) -> list[str]:
+    """The context of each pair; a pair without one is its own."""
+    return [r.context or f"pair {r.id}" for r in results]
 
 
 def prefer(first: float | None, second: float | None, margin: float = 0.0) -> Choice | None:
     """The choice that two scores make: the higher one, or "same" if they differ by no more than `margin`.
 
-    None if a score is missing.
+    None if a score is missing. Scores are compared to a billionth: 7.4 and 7.1 differ by 0.3, whatever their floats do.
     """
     if first is None or second is None:
         return None
-    if abs(first - second) <= margin:
+    if abs(first - second) <= margin + ROUNDING:
         return Choice.SAME
     return Choice.FIRST if first > second else Choice.SECOND
 
@@ -110,27 +120,32 @@ def accuracy(results: Iterable[PairResult], seed: int = 0) -> Accuracy | None:
         return None
     right = np.array([float(r.choice is r.label) for r in answered])
     tied = np.array([float(r.choice is Choice.SAME) for r in answered])
-    half, ones = right + tied / 2, np.ones(len(answered))
+    half = right + tied / 2
     names = sorted({r.task for r in answered})
     member = np.array([[float(r.task == name) for name in names] for r in answered])
+    contexts = contexts_of(answered)
 
-    def of(column: Array) -> Estimate:
-        return bootstrap(np.stack([column, np.ones(len(column))], axis=1), share, seed=seed)
+    def of(column: Array, chosen: Sequence[str]) -> Estimate:
+        return bootstrap(np.stack([column, np.ones(len(column))], axis=1), share, seed=seed, clusters=chosen)
 
     def macro(column: Array) -> Estimate:
-        return bootstrap(np.concatenate([member * column[:, None], member], axis=1), mean_of_shares, seed=seed)
+        counts = np.concatenate([member * column[:, None], member], axis=1)
+        return bootstrap(counts, mean_of_shares, seed=seed, clusters=contexts)
 
-    everything = np.concatenate([right, np.zeros(len(wanted) - len(answered))])
+    everything = np.array([float(r.choice is r.label) for r in wanted])
     return Accuracy(
         pairs=len(wanted),
         failed=len(wanted) - len(answered),
-        strict=of(right),
-        half_credit=of(half),
-        ties=bootstrap(np.stack([tied, ones], axis=1), share, seed=seed),
+        strict=of(right, contexts),
+        half_credit=of(half, contexts),
+        ties=of(tied, contexts),
         macro_strict=macro(right),
         macro_half_credit=macro(half),
-        failures_as_wrong=of(everything),
-        tasks={name: of(right[member[:, i] > 0]) for i, name in enumerate(names)},
+        failures_as_wrong=of(everything, contexts_of(wanted)),
+        tasks={
+            name: of(right[member[:, i] > 0], [c for c, r in zip(contexts, answered, strict=True) if r.task == name])
+            for i, name in enumerate(names)
+        },
     )
 
 
@@ -139,7 +154,8 @@ def exact_match(results: Iterable[PairResult], seed: int = 0) -> Estimate | None
     answered = [r for r in results if r.choice is not None]
     if not answered:
         return None
-    return bootstrap(np.array([[float(r.choice is r.label), 1.0] for r in answered]), share, seed=seed)
+    counts = np.array([[float(r.choice is r.label), 1.0] for r in answered])
+    return bootstrap(counts, share, seed=seed, clusters=contexts_of(answered))
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,16 +205,16 @@ def order_check(results: Iterable[PairResult], seed: int = 0) -> OrderCheck | No
     agree = [r.orders[0] is r.orders[1] for r in both]
     # shown first is the first edit in the first order, the second edit in the second order
     picks = [r.orders[i] is shown for r in both for i, shown in enumerate(_SHOWN) if r.orders[i] is not Choice.SAME]
-    trials = [
-        [float(sum(o is r.label for o in r.orders)), float(sum(o is not None for o in r.orders))]
-        for r in results
-        if r.label is not Choice.SAME
-    ]
+    preferred = [r for r in results if r.label is not Choice.SAME]
+    trials = np.array([[sum(o is r.label for o in r.orders), sum(o is not None for o in r.orders)] for r in preferred])
+    consistent = np.array([[float(a), 1.0] for a in agree])
     return OrderCheck(
-        consistent=bootstrap(np.array([[float(a), 1.0] for a in agree]), share, seed=seed),
+        consistent=bootstrap(consistent, share, seed=seed, clusters=contexts_of(both)),
         inconsistent=agree.count(False),
         first_shown=sum(picks) / len(picks) if picks else math.nan,
-        both_orders=bootstrap(np.array(trials), share, seed=seed) if trials else None,
+        both_orders=bootstrap(trials.astype(float), share, seed=seed, clusters=contexts_of(preferred))
+        if len(trials)
+        else None,
     )
 
 
@@ -210,10 +226,12 @@ class JudgesCompared:
     """Two judges on the pairs that both answered and on which people had a preference.
 
     Attributes:
-        difference: strict accuracy of the second judge less that of the first, resampled over pairs.
+        difference: strict accuracy of the second judge less that of the first, resampled over contexts.
         half_credit_difference: likewise with half a point for a tie.
         only_first, only_second: pairs that one of the two got right (strictly) and the other did not.
-        p_value: exact McNemar test, two-sided: how likely so uneven a split of these pairs is for equal judges.
+        contexts: how many these pairs are of.
+        p_value: exact sign test over contexts, two-sided: how likely it is for equal judges that so many more are won
+            by one of them. With a pair for each context it is McNemar's exact test.
         left_out: pairs that one of them has no answer for.
     """
 
@@ -221,6 +239,7 @@ class JudgesCompared:
     half_credit_difference: Estimate
     only_first: int
     only_second: int
+    contexts: int
     p_value: float
     left_out: int
 
@@ -239,15 +258,16 @@ def compare_judges(first: Iterable[PairResult], second: Iterable[PairResult], se
         return None
     right = np.array([[float(r.choice is r.label) for r in pair] for pair in shared])
     half = right + np.array([[float(r.choice is Choice.SAME) / 2 for r in pair] for pair in shared])
-    ones = np.ones(len(shared))
-    only_first = int(sum(right[:, 0] > right[:, 1]))
-    only_second = int(sum(right[:, 1] > right[:, 0]))
+    contexts = contexts_of(first for first, _ in shared)
+    gains, half_gains = (np.stack([of[:, 1] - of[:, 0], np.ones(len(shared))], axis=1) for of in (right, half))
+    net = summed(gains, contexts)[:, 0]
     return JudgesCompared(
-        difference=bootstrap(np.stack([right[:, 1] - right[:, 0], ones], axis=1), share, seed=seed),
-        half_credit_difference=bootstrap(np.stack([half[:, 1] - half[:, 0], ones], axis=1), share, seed=seed),
-        only_first=only_first,
-        only_second=only_second,
-        p_value=sign_test(only_first, only_second),
+        difference=bootstrap(gains, share, seed=seed, clusters=contexts),
+        half_credit_difference=bootstrap(half_gains, share, seed=seed, clusters=contexts),
+        only_first=int((gains[:, 0] < 0).sum()),
+        only_second=int((gains[:, 0] > 0).sum()),
+        contexts=len(net),
+        p_value=sign_test(int((net > 0).sum()), int((net < 0).sum())),
         left_out=len(known) - len(shared),
     )
 
@@ -271,24 +291,25 @@ def mean_of_shares(sums: Array) -> Array:
     return np.asarray(np.nanmean(sums[..., :tasks] / sums[..., tasks:], axis=-1))
 
 
-def macro_mean(values: Sequence[float], names: Sequence[str], seed: int = 0) -> Estimate:
-    """Mean of the means by name, each name with the same weight, resampled over items.
+def macro_mean(
+    values: Sequence[float], names: Sequence[str], seed: int = 0, contexts: Sequence[str] | None = None
+) -> Estimate:
+    """Mean of the means by name, each name with the same weight, resampled over items, or over their contexts.
 
     Raises:
         ValueError: if there are no values.
     """
     kinds = sorted(set(names))
     member = np.array([[float(name == kind) for kind in kinds] for name in names]).reshape(len(names), len(kinds))
-    return bootstrap(
-        np.concatenate([member * np.asarray(values, float)[:, None], member], axis=1), mean_of_shares, seed=seed
-    )
+    counts = np.concatenate([member * np.asarray(values, float)[:, None], member], axis=1)
+    return bootstrap(counts, mean_of_shares, seed=seed, clusters=contexts)
 
 
-def mean(values: Sequence[float], seed: int = 0) -> Estimate:
-    """Mean with its interval.
+def mean(values: Sequence[float], seed: int = 0, contexts: Sequence[str] | None = None) -> Estimate:
+    """Mean with its interval over items, or over their contexts.
 
     Raises:
         ValueError: if there are no values.
     """
     column = np.asarray(values, float)
-    return bootstrap(np.stack([column, np.ones(len(column))], axis=1), share, seed=seed)
+    return bootstrap(np.stack([column, np.ones(len(column))], axis=1), share, seed=seed, clusters=contexts)

@@ -46,7 +46,7 @@ class OracleScorer:
             try:
                 on_judgement(index, self._judge(edit))
             except Editr1Error as exc:
-                on_judgement(index, Judgement(edit.id, VerdictStatus.ERROR, error=str(exc)))
+                on_judgement(index, Judgement(edit.id, VerdictStatus.ERROR, error=str(exc), final=True))
 
     def describe(self) -> dict[str, Any]:
         """The same fields as of any judge."""

@@ -7,8 +7,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from editr1.evaluation.bootstrap import Estimate
-from editr1.evaluation.metrics import Choice, PairResult, compare_judges, macro_mean, mean, sign_test
+from editr1.evaluation.metrics import (
+    Choice,
+    JudgesCompared,
+    PairResult,
+    compare_judges,
+    contexts_of,
+    macro_mean,
+    mean,
+    sign_test,
+)
 from editr1.evaluation.reward_models import read_pair
+from editr1.evaluation.runs import disagreements, read_result, read_rows
+
+MUST_AGREE = ("benchmark", "data", "image_sizes", "tie_margin")
+"""Two judges may be compared where these of their manifests agree."""
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -24,7 +37,7 @@ class Paired:
         differences: by figure.
         categories: of the main figure, by category.
         better, worse: items on which the other run is ahead, and behind; ties are left out.
-        p_value: exact sign test of these two numbers, two-sided (for judges, McNemar's test).
+        p_value: exact sign test of these two numbers, two-sided; for judges over contexts (`JudgesCompared`).
     """
 
     second: int
@@ -55,21 +68,41 @@ def pair_judges(first: Rows, second: Rows, number: int, seed: int = 0) -> Paired
     if compared is None:
         return found
     gains = [float(credit(theirs[k]) == 1) - float(credit(ours[k]) == 1) for k in answered]
-    tasks = [ours[key].task for key in answered]
+    tasks, contexts = [ours[key].task for key in answered], contexts_of(ours[key] for key in answered)
     differences = {
         "strict, a tie is wrong": compared.difference,
         "half credit for a tie": compared.half_credit_difference,
     }
     if len(set(tasks)) > 1:
-        differences["strict, mean over tasks"] = macro_mean(gains, tasks, seed)
+        differences["strict, mean over tasks"] = macro_mean(gains, tasks, seed, contexts)
     return replace(
         found,
         differences=differences,
-        categories=_by_category(gains, tasks, seed),
+        categories=_by_category(gains, tasks, seed, contexts),
         better=compared.only_second,
         worse=compared.only_first,
         p_value=compared.p_value,
     )
+
+
+def compare_runs(first: str, second: str, seed: int = 0) -> tuple[dict[str, JudgesCompared], list[str]]:
+    """Compare the judges of two finished runs on the pairs they share, and say where their manifests disagree.
+
+    Returns:
+        Dimension -> what came of it, where they share answered pairs; warnings. An overall preference and one on
+        consistency of the same two pictures are two questions, and no two trials of one.
+
+    Raises:
+        DataError: if one of them is no finished evaluation of pairs.
+    """
+    manifests = [read_result(path)["manifest"] for path in (first, second)]
+    ours, theirs = (read_rows(path) for path in (first, second))
+    found = {}
+    for name in dict.fromkeys(row["dimension"] for row in (*ours, *theirs)):
+        results = [_results([row for row in rows if row["dimension"] == name]).values() for rows in (ours, theirs)]
+        if (compared := compare_judges(results[0], results[1], seed)) is not None:
+            found[name] = compared
+    return found, disagreements(manifests[0], manifests[1], MUST_AGREE)
 
 
 def pair_editors(first: Rows, second: Rows, number: int, seed: int = 0) -> Paired:
@@ -105,6 +138,11 @@ def pair_editors(first: Rows, second: Rows, number: int, seed: int = 0) -> Paire
     )
 
 
+def main_figure(scores: Mapping[str, float]) -> float | None:
+    """The last figure, which benchmarks make of the others; None without a score."""
+    return list(scores.values())[-1] if scores else None
+
+
 def _counted(number: int, both: int, shared: int, answered: int) -> Paired:
     """The numbers of items alone; `both` is the sum of what the two runs have."""
     return Paired(number, answered, both - 2 * shared, shared - answered, {}, {}, 0, 0, 1.0)
@@ -116,8 +154,14 @@ def judge_key(row: Mapping[str, Any]) -> str:
 
 
 def editor_key(row: Mapping[str, Any]) -> str:
-    """Two rows are of one task if key, source picture and instruction agree."""
-    return f"{row['key']}\x00{row['context']}"
+    """Two rows are of one task if key and instruction agree: every pipeline saves the source in its own way."""
+    return f"{row['key']}\x00{row['instruction']}"
+
+
+def other_sources(first: Rows, second: Rows) -> int:
+    """Tasks that two runs of editors share, but whose source is another file: only looking tells if it is the same."""
+    ours, theirs = ({editor_key(row): row["context"] for row in rows} for rows in (first, second))
+    return sum(theirs.get(key, context) != context for key, context in ours.items())
 
 
 def credit(result: PairResult) -> float:
@@ -131,8 +175,13 @@ def _results(rows: Rows) -> dict[str, PairResult]:
     return {key: replace(result, id=key) for key, result in results if result.label is not Choice.SAME}
 
 
-def _by_category(values: Sequence[float], names: Sequence[str], seed: int) -> dict[str, Estimate]:
-    of: dict[str, list[float]] = {}
-    for value, name in zip(values, names, strict=True):
-        of.setdefault(name, []).append(value)
-    return {name: mean(of[name], seed) for name in sorted(of)}
+def _by_category(
+    values: Sequence[float], names: Sequence[str], seed: int, contexts: Sequence[str] | None = None
+) -> dict[str, Estimate]:
+    of: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        of.setdefault(name, []).append(index)
+    return {
+        name: mean([values[i] for i in of[name]], seed, None if contexts is None else [contexts[i] for i in of[name]])
+        for name in sorted(of)
+    }

@@ -12,19 +12,14 @@ from editr1.evaluation.judgements import Edit, Judgement, OnJudgement, PairScore
 from editr1.evaluation.metrics import (
     Accuracy,
     Choice,
-    JudgesCompared,
     OrderCheck,
     PairResult,
     accuracy,
-    compare_judges,
     exact_match,
     order_check,
     prefer,
 )
-from editr1.evaluation.runs import EvalRun, Progress, disagreements, image_sizes, read_result, read_rows
-
-MUST_AGREE = ("benchmark", "data", "image_sizes", "tie_margin")
-"""Two judges may be compared where these of their manifests agree."""
+from editr1.evaluation.runs import EvalRun, Progress, image_sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +95,9 @@ def evaluate_reward_model(
         ConfigError, JudgeError: see `EvalRun.judge`.
     """
     if pairwise:
-        ids = [pair.id for pair in loaded.pairs]
-        progress = run.judge(loaded.pairs, make, _compare, retry_failed=retry_failed, advance=advance)
+        shown = pairs_shown(loaded.pairs)
+        ids = [pair.id for pair in shown]
+        progress = run.judge(shown, make, _compare, retry_failed=retry_failed, advance=advance)
     else:
         edits = _with_known_principles(edits_of(loaded.pairs), run.judgements)
         ids = [edit.id for edit in edits]
@@ -131,23 +127,17 @@ def evaluate_reward_model(
 
 def needed(loaded: Loaded, pairwise: bool) -> int:
     """How many judgements a benchmark takes."""
-    return len(loaded.pairs) if pairwise else len(edits_of(loaded.pairs))
+    return len(pairs_shown(loaded.pairs) if pairwise else edits_of(loaded.pairs))
+
+
+def pairs_shown(pairs: Sequence[Pair]) -> list[Pair]:
+    """Every pair once that a judge of two edits is asked about, by its content in the place of its id."""
+    return list({pair.content: replace(pair, id=pair.content) for pair in pairs}.values())
 
 
 def edits_of(pairs: Sequence[Pair]) -> list[Edit]:
     """Every edit once, however many pairs it is in."""
     return list({edit.id: edit for pair in pairs for edit in _edits(pair)}.values())
-
-
-def compare_runs(first: str, second: str, seed: int = 0) -> tuple[JudgesCompared | None, list[str]]:
-    """Compare the judges of two finished runs on the pairs they share, and say where their manifests disagree.
-
-    Raises:
-        DataError: if one of them is no finished evaluation of pairs.
-    """
-    manifests = [read_result(path)["manifest"] for path in (first, second)]
-    ours, theirs = ([read_pair(row) for row in read_rows(path)] for path in (first, second))
-    return compare_judges(ours, theirs, seed), disagreements(manifests[0], manifests[1], MUST_AGREE)
 
 
 def _edits(pair: Pair) -> tuple[Edit, Edit]:
@@ -180,9 +170,10 @@ def _compare(judge: Any, pairs: Sequence[Pair], on_judgement: OnJudgement) -> No
 
 
 def _result(pair: Pair, judgements: Mapping[str, Judgement], pairwise: bool, margin: float) -> PairResult:
-    base = PairResult(pair.id, pair.label, None, pair.task, pair.dimension, pair.group)
+    context = _edits(pair)[0].context
+    base = PairResult(pair.id, pair.label, None, pair.task, pair.dimension, pair.group, context=context)
     if pairwise:
-        judgement = judgements.get(pair.id)
+        judgement = judgements.get(pair.content)
         return base if judgement is None else replace(base, choice=judgement.choice, orders=judgement.orders)
     return replace(base, choice=prefer(*_values(pair, judgements), margin))
 
@@ -202,12 +193,13 @@ def _row(result: PairResult, pair: Pair, run: EvalRun, pairwise: bool) -> dict[s
         "task": result.task,
         "dimension": result.dimension,
         "group": result.group,
+        "context": result.context,
         "instruction": pair.instruction,
         "pictures": {name: run.reference(getattr(pair, name).path) for name in ("source", "first", "second")},
         "edits": [e.id for e in _edits(pair)],
     }
     if pairwise:
-        return row | {"orders": [o and o.value for o in result.orders]}
+        return row | {"orders": [o and o.value for o in result.orders], "judgement": pair.content}
     return row | {"scores": list(_values(pair, run.judgements))}
 
 
@@ -224,6 +216,7 @@ def read_pair(row: Mapping[str, Any]) -> PairResult:
         task=row["task"],
         dimension=row["dimension"],
         group=row["group"],
+        context=row.get("context", ""),
         orders=tuple(Choice(o) if o else None for o in row.get("orders", ())),
     )
 

@@ -200,7 +200,8 @@ class EvalRun:
         former = RunDir.open(self.path).config.get("judging")
         if former is None:
             raise ConfigError(f"{self.path} holds a run that is no evaluation: choose another --out")
-        changed = sorted(key for key in former.keys() | judging.keys() if former.get(key) != judging.get(key))
+        different = sorted(key for key in former.keys() | judging.keys() if former.get(key) != judging.get(key))
+        changed = [key for key in different if not key.startswith("contents")] or different  # names say more
         if changed:
             first = changed[0]
             raise ConfigError(

@@ -11,11 +11,11 @@ from typing import Any
 
 from PIL import Image
 
-from editr1.errors import VerdictParseError
+from editr1.errors import ImageError, VerdictParseError
 from editr1.evaluation.judgements import Edit, Judgement, OnJudgement, combine_passes
 from editr1.evaluation.judging import Questions, judge_many
 from editr1.evaluation.prompts import Call, RatingPrompt, fill
-from editr1.images import prepare_pair
+from editr1.images import load_image, prepare_pair
 from editr1.judges.base import ChatReply, Judge, Message, Picture, ReplyStatus, Sampling, Text
 from editr1.types import EditVerdict, Usage, VerdictStatus
 from editr1.verifier.asking import Ask, Outcome
@@ -47,7 +47,7 @@ class VerifierScorer:
             for e in edits
         ]
         self.verifier.score_many(
-            items, on_verdict=lambda index, verdict: on_judgement(index, from_verdict(edits[index].id, verdict))
+            items, on_verdict=lambda index, verdict: on_judgement(index, _judgement_of(edits[index], verdict))
         )
 
     def describe(self) -> dict[str, Any]:
@@ -61,6 +61,19 @@ class VerifierScorer:
     def versions(self) -> list[str]:
         """See `served_versions`."""
         return served_versions(self.verifier.judge)
+
+
+def _judgement_of(edit: Edit, verdict: EditVerdict) -> Judgement:
+    """From a verdict; an error because of a picture is final."""
+    judgement = from_verdict(edit.id, verdict)
+    if not judgement.service_failed:
+        return judgement
+    try:
+        for picture in (edit.source, edit.edited):
+            load_image(picture)
+    except ImageError:
+        return replace(judgement, final=True)
+    return judgement
 
 
 def from_verdict(identity: str, verdict: EditVerdict) -> Judgement:

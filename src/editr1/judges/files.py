@@ -28,3 +28,11 @@ def folder_digest(folder: str | Path) -> str:
                     file.seek((stat.st_size - _BLOCK) * number // (_BLOCKS - 1))
                     digest.update(file.read(_BLOCK))
     return digest.hexdigest()[:16]
+
+
+def model_digest(model: str | Path) -> str:
+    """Hash of a model's files, those of its parts included; empty for what is no folder, say a hub id."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return ""
+    return "-".join(folder_digest(part) for part in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())))

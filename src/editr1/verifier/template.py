@@ -62,7 +62,6 @@ def names() -> list[str]:
     return sorted(p.stem for p in _FOLDER.glob("*.toml"))
 
 
-@cache
 def load_template(name_or_path: str | Path) -> PromptTemplate:
     """Load a template by the name of a shipped one, or by the path of a TOML file.
 
@@ -70,11 +69,24 @@ def load_template(name_or_path: str | Path) -> PromptTemplate:
         ConfigError: if there is none of that name, or a key is missing or unknown.
     """
     path = Path(name_or_path)
-    if path.suffix != ".toml":
-        path = _FOLDER / f"{name_or_path}.toml"
+    if path.suffix == ".toml" and path.is_file():
+        return _read(path)  # a user's file may be edited while a notebook is open
+    path = _FOLDER / f"{name_or_path}.toml"
     if not path.is_file():
         raise ConfigError(f"no prompt template {str(name_or_path)!r}: use one of {', '.join(names())} or a TOML file")
-    data = tomllib.loads(path.read_text(encoding="utf-8"))
+    return _read_once(path)
+
+
+@cache
+def _read_once(path: Path) -> PromptTemplate:
+    return _read(path)
+
+
+def _read(path: Path) -> PromptTemplate:
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path} is not TOML: {exc}") from exc
     wanted = {f.name for f in fields(PromptTemplate)}
     if missing := sorted(wanted - data.keys()):
         raise ConfigError(f"{path}: missing keys {', '.join(missing)}")

@@ -94,7 +94,7 @@ def pair_result(strict: float) -> dict[str, Any]:
 
 def pair_rows(strict: float) -> list[dict[str, Any]]:
     """`pairs.jsonl` of `eval rm`: of 20 pairs, the first ones are right."""
-    named = {"label": "first", "task": "add", "dimension": "overall", "group": ""}
+    named = {"label": "first", "task": "add", "dimension": "overall", "group": "", "edits": ["one", "two"]}
     right = round(20 * strict)
     return [named | {"id": f"p{i}", "choice": "first" if i < right else "second"} for i in range(20)]
 

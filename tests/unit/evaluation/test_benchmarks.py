@@ -87,8 +87,38 @@ def test_a_dimension_takes_its_own_number_from_a_judge_that_has_one(editscore_ro
 
     honest._replies = answer
     result, _ = kit.evaluate(REWARD_MODEL_BENCHMARKS["editscore"], write_rows(pairs), tmp_path / "run", honest, "scpq")
-    assert values(result.official) == {"prompt_following": 1.0, "consistency": 0.0, "overall": 0.0}
+    strict = {name: found.strict.value for name, found in result.dimensions.items()}
+    assert strict == {"prompt_following": 1.0, "consistency": 0.0, "overall": 0.0}
+    assert result.official == {}, "12 tasks are missing"
     assert result.dimensions["overall"].ties.value == 1.0
+
+
+def test_editscore_has_no_official_figure_of_fewer_tasks(editscore_rows, write_rows, honest, kit, tmp_path):
+    """A judge that refuses every pair of one task: the mean over the other 12 is no official figure."""
+    rows, _ = editscore_rows
+    of_task = {row["instruction"] for row in rows if row["task_type"] == rows[0]["task_type"]}
+
+    def answer(request):
+        if any(f"{words}\n" in kit.said(request) for words in of_task):
+            return kit.refusal()
+        return kit.ratings(kit.worth(kit.shown(request)[-1]))
+
+    honest._replies = answer
+    result, _ = kit.evaluate(REWARD_MODEL_BENCHMARKS["editscore"], write_rows(rows), tmp_path / "run", honest)
+    assert "overall" not in result.official
+    assert len(result.dimensions["overall"].tasks) == 12
+
+
+def test_editscores_contradiction_is_seen_however_the_two_are_listed(editscore_rows, write_rows, honest, kit, tmp_path):
+    """The same two pictures, keys and pictures swapped: the one says that the first is better, the other the second."""
+    rows, _ = editscore_rows
+    row = rows[0]
+    turned = row | {"key": row["key"][::-1], "output_images": row["output_images"][::-1]}
+    _, loaded = kit.evaluate(
+        REWARD_MODEL_BENCHMARKS["editscore"], write_rows([*rows[:3], turned]), tmp_path / "run", honest
+    )
+    assert loaded.counts == {"contradiction": 1}
+    assert len(loaded.pairs) == 2
 
 
 def test_editscores_flaws_are_listed_and_counted(editscore_rows, write_rows, honest, kit, tmp_path):

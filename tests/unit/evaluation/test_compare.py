@@ -10,8 +10,8 @@ from editr1.errors import ConfigError, DataError
 from editr1.evaluation.benchmarks import EDITOR_BENCHMARKS, REWARD_MODEL_BENCHMARKS, PictureStore
 from editr1.evaluation.compare import compare
 from editr1.evaluation.editor_models import evaluate_editor
+from editr1.evaluation.paired import compare_runs
 from editr1.evaluation.prompts import load_rating_prompt
-from editr1.evaluation.reward_models import compare_runs
 from editr1.evaluation.runs import EvalRun
 from editr1.evaluation.scorers import RatingScorer
 from editr1.judges import CachedJudge, ScriptedJudge
@@ -118,7 +118,63 @@ def test_judges_by_hand(judge_run):
     assert [e.value for e in overall.totals["strict, a tie is wrong"]] == [2 / 5, 4 / 5]
     assert [e.value for e in overall.charts["strict accuracy"]["remove"]] == pytest.approx([1 / 3, 2 / 3])
     judges, _ = compare_runs(str(first), str(second))
-    assert paired.differences["strict, a tie is wrong"] == judges.difference
+    assert paired.differences["strict, a tie is wrong"] == judges["overall"].difference
+
+
+def test_dimensions_are_no_trials_of_one_another(kit, write_rows, tmp_path):
+    """Three dimensions of five contexts, alike: five pairs each, 2 won and none lost, p = 2 / 2^2; not 15 pairs."""
+    rows = [
+        {
+            "key": [f"{i}a", f"{i}b"],
+            "instruction": f"edit number {i}",
+            "input_image": kit.picture(0, i),
+            "output_images": [kit.picture(7, 1000 + i), kit.picture(3, 2000 + i)],
+            "task_type": "extract",
+            "dimension": dimension,
+        }
+        for i in range(5)
+        for dimension in ("overall", "prompt_following", "consistency")
+    ]
+    data = write_rows(rows)
+    for name, right in (("one", "012"), ("two", "01234")):
+
+        def answer(request, right=right):
+            value = kit.worth(kit.shown(request)[-1])
+            won = any(f"edit number {i}\n" in kit.said(request) for i in right)
+            return kit.ratings(value if won else 10 - value)
+
+        kit.evaluate(REWARD_MODEL_BENCHMARKS["editscore"], data, tmp_path / name, ScriptedJudge(answer, name=name))
+    found, warnings = compare_runs(str(tmp_path / "one"), str(tmp_path / "two"))
+    assert warnings == []
+    assert list(found) == ["overall", "prompt_following", "consistency"]
+    for compared in found.values():
+        assert (compared.difference.items, compared.only_second, compared.only_first) == (5, 2, 0)
+        assert compared.p_value == 0.5
+
+
+def test_editors_match_by_key_and_instruction_whatever_their_sources_files(editor_run):
+    """Another pipeline saves the source in its own way: the tasks are the same, and the files are said to differ."""
+    kinds = [("style_change", "a"), ("text_change", "b")]
+    first = editor_run("old", dict(zip(kinds, (3, 4), strict=True)))
+    second = editor_run("new", dict(zip(kinds, (5, 8), strict=True)))
+    path = second / "pairs.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row | {"context": f"other {row['key']}"}) + "\n" for row in rows))
+    found = compare([first, second])
+    (paired,) = section(found, "en full").paired
+    assert (paired.items, paired.unmatched) == (2, 0)
+    assert any("of 2 tasks the source of B is not the same file as that of A" in text for text in found.warnings)
+
+
+def test_published_figures_stand_beside_the_subset_that_they_are_of(editor_run):
+    """GEdit-Bench's are of English instructions, all pictures; beside Chinese ones none stand."""
+    runs = [editor_run(name, {("style_change", "a"): 3}) for name in ("old", "new")]
+    for run in runs:
+        result = json.loads((run / "result.json").read_text())
+        result["tables"] = {"cn full": result["tables"]["en full"], **result["tables"]}
+        (run / "result.json").write_text(json.dumps(result))
+    found = compare(runs)
+    assert {s.name: bool(s.published) for s in found.sections} == {"cn full": False, "en full": True}
 
 
 def test_what_only_one_judge_answered_is_left_out_and_counted(judge_run):

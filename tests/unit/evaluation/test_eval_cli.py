@@ -10,6 +10,7 @@ import pytest
 
 from editr1.cli import options
 from editr1.cli.main import run
+from editr1.evaluation import prompts
 from editr1.judges import ChatReply, ReplyStatus, ScriptedJudge
 from editr1.stickers.draw import draw
 from editr1.stickers.tasks import sample_task
@@ -225,6 +226,97 @@ def test_a_run_directory_is_bound_to_what_it_was_started_with(editr1, pairs, hon
     assert files(Path("run")) == before
 
 
+def test_a_run_directory_is_bound_to_what_a_prompt_says(editr1, pairs, honest):
+    """Every judgement is there, and a former prompt's figures are no figures of this one."""
+    shipped = Path(prompts.__file__).parent / "holistic.toml"
+    words = shipped.read_text()
+    Path("mine.toml").write_text(words)
+    editr1.judge = honest
+    data = pairs(2)
+    assert editr1(*RM, data, "--template", "mine.toml").code == 0
+    assert editr1(*RM, data, "--template", "mine.toml").code == 0
+    Path("mine.toml").write_text(words.replace("Weigh three things", "Weigh these"))
+    outcome = editr1(*RM, data, "--template", "mine.toml")
+    assert outcome.code == 2
+    assert "run was started with another contents of the prompt" in outcome.err
+
+
+def test_a_run_directory_is_bound_to_the_weights_of_a_model(editr1, pairs, honest):
+    """A model that was trained anew in its place is another judge, although nothing is left to be judged."""
+    model = Path("model")
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    (model / "model.safetensors").write_bytes(b"first")
+    editr1.judge = honest
+    data = pairs(2)
+    for _ in range(2):
+        assert editr1(*RM, data, "--model", "model").code == 0
+    (model / "model.safetensors").write_bytes(b"other")
+    outcome = editr1(*RM, data, "--model", "model")
+    assert outcome.code == 2
+    assert "run was started with another contents of the model" in outcome.err
+
+
+def test_what_is_put_right_in_the_data_is_judged_anew_by_a_judge_of_pairs(editr1, kit, pairs):
+    """Labels the wrong way round, then right: the former answers are of pictures in other places."""
+
+    def answer(request):
+        _, first, second = (kit.worth(i) for i in kit.shown(request))
+        return f'{{"choice": "{"A" if first > second else "B"}"}}'
+
+    editr1.judge = ScriptedJudge(answer)
+    data = pairs(4)
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    turned = [row | {"preferred": row["other"], "other": row["preferred"]} for row in rows]
+    arguments = ("eval", "rm", "preference", "--scorer", "pairwise", "--data", data, "--out", "run")
+    for given, accuracy in ((turned, 0.0), (rows, 1.0)):
+        data.write_text("".join(json.dumps(row) + "\n" for row in given))
+        outcome = editr1(*arguments)
+        assert result_of("run")["official"]["accuracy"]["value"] == accuracy
+        assert "4 new judgements" in outcome.err
+    assert "0 new judgements, 4 from before" in editr1(*arguments).err
+
+
+def test_other_principles_are_another_judgement(editr1, kit, pairs):
+    def answer(request):
+        met = int("Is it red?" in kit.said(request))
+        checks = json.dumps([{"id": 1, "reason": "r", "score": met}])
+        return f"seen\n{checks}\n<score>{10 * met}.0</score>"
+
+    editr1.judge = ScriptedJudge(answer)
+    data = pairs(2)
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    hashes = []
+    for question in ("Is it red?", "Is it blue?"):
+        asked = {"principles": [{"question": question, "category": "Instruction Following"}]}
+        data.write_text("".join(json.dumps(row | asked) + "\n" for row in rows))
+        outcome = editr1("eval", "rm", "preference", "--data", data, "--out", "run")
+        assert "4 new judgements" in outcome.err
+        hashes.append(result_of("run")["manifest"]["data"]["hash"])
+    assert hashes[0] != hashes[1]
+
+
+def test_pictures_that_cannot_be_decoded_do_not_stop_a_second_run(editr1, kit, pairs, honest):
+    """Their headers can be read, and no more: three in a row are no judge that is gone, and asking again mends none."""
+    data = pairs(4)
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    for row in rows[:3]:
+        path = data.parent / row["other"]
+        path.write_bytes(path.read_bytes()[:60])
+    editr1.judge = honest
+    first = editr1(*RM, data)
+    assert first.code == 1
+    before = files(Path("run"))
+    second = editr1(*RM, data)
+    assert second.code == 1
+    assert files(Path("run")) == before
+    assert (
+        result_of("run")["dimensions"]["overall"]["pairs"]
+        + sum(result_of("run")["manifest"]["read_from"]["left_out"].values())
+        == 4
+    )
+
+
 def test_another_judge_is_refused_where_judgements_are_missing(editr1, pairs, honest):
     editr1.judge = honest
     editr1(*RM, pairs(3), "--limit", 2)
@@ -391,7 +483,7 @@ def test_gsb_of_two_editors_by_their_judge(editr1):
     assert (found["old"], found["new"], found["margin"]) == ("run-old", "run-new", 0.5)
     outcome = editr1("eval", "gsb", "run-new", "--margin", 0.5)
     assert outcome.code == 2
-    assert "--margin is for two runs" in outcome.err
+    assert "--margin and --language are for two runs" in outcome.err
     next(Path("new").rglob("5.png")).unlink()
     editr1("eval", "editor", "stickers", "--data", "unit-gsb:6", "--images", "new", "--out", "run-less")
     outcome = editr1("eval", "gsb", "run-old", "run-less")

@@ -179,6 +179,32 @@ def test_generate_and_judge_from_the_command_line(command, capsys):
     assert {p.as_posix(): p.read_bytes() for p in sorted(Path("run").rglob("*")) if p.is_file()} == before
 
 
+def test_pictures_of_one_draw_are_none_of_another(command, capsys):
+    """Both lie at <kind>/<index>.png. More tasks of the same draw go on; those of another are refused, and named."""
+    arguments, _ = command
+    assert call(*arguments) == 0
+    more = [word if word != "unit:4" else "unit:5" for word in arguments]
+    assert call(*more) == 0
+    assert "1 pictures made, 4 from before" in capsys.readouterr().err
+    other = [word if word != "unit:4" else "other:4" for word in arguments]
+    assert call(*other) == 2
+    assert "made with another tasks" in capsys.readouterr().err
+    finished = ("eval", "editor", "stickers", "--images", "run/edits", "--out", "again", "--quiet", "--data")
+    assert call(*finished, "unit:4") == 0
+    assert call(*finished, "other:4") == 2
+    assert "are of draw unit, and not of draw other" in capsys.readouterr().err
+
+
+def test_weights_that_ship_are_known_by_what_they_are():
+    """Not by their names alone: a version may ship others."""
+    before = EditorSettings("embedded").to_dict()
+    after = EditorSettings("embedded", "sticker-kontext-small-rl-gcpo-small").to_dict()
+    assert all(before["weights"])
+    assert len(after["weights"]) == 2
+    assert all(after["weights"])
+    assert len(set(after["weights"])) == 2
+
+
 def test_of_two_processes_each_makes_its_share_and_the_first_one_judges(command, monkeypatch, capsys):
     """What `accelerate launch` would start, one after the other: 2 of 4 pictures each, and one evaluation."""
     from editr1.cli import eval_editor
@@ -210,6 +236,7 @@ def test_of_two_processes_each_makes_its_share_and_the_first_one_judges(command,
     [
         (("stickers",), "no pictures to judge: give --images, or --editor"),
         (("stickers", "--images", ".", "--steps", "3"), "--steps is for --editor"),
+        (("stickers", "--images", ".", "--model", "x", "--passes", "4"), "--model, --passes: the oracle, which judges"),
         (("gedit", "--images", ".", "--scorer", "oracle"), "knows the truth of stickers only, not of gedit"),
     ],
 )

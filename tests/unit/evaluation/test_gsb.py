@@ -117,7 +117,8 @@ def test_a_missing_file_is_an_error(tmp_path):
 def editor_run(folder, worth, more=()):
     """A run of `editr1 eval editor` as far as GSB reads it; None is a picture without a score."""
     folder.mkdir()
-    rows = [{"key": k, "context": f"of {k}", "scores": {} if s is None else {"score": s}} for k, s in worth.items()]
+    about = {"instruction": "edit", "context": "of the source"}
+    rows = [{"key": k, **about, "scores": {} if s is None else {"score": s}} for k, s in worth.items()]
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row | dict(more)) + "\n" for row in rows))
     return folder
 
@@ -136,6 +137,34 @@ def test_without_a_margin_only_equal_scores_are_the_same(tmp_path):
     old = editor_run(tmp_path / "old", {"a": 3.0, "b": 5.0})
     new = editor_run(tmp_path / "new", {"a": 3.0, "b": 5.001})
     assert [row["judge"] for row in marks_of_runs(old, new, 0.0).by_context.values()] == [SAME, GOOD]
+
+
+def test_a_margin_is_met_in_decimals(tmp_path):
+    """Margin 0.3. 7.1 -> 7.4 and 7.0 -> 7.3 differ by 0.3, not by less, whatever is left of it in binary."""
+    old = editor_run(tmp_path / "old", {"a": 7.1, "b": 7.0, "c": 7.0})
+    new = editor_run(tmp_path / "new", {"a": 7.4, "b": 7.3, "c": 7.29})
+    assert [row["judge"] for row in marks_of_runs(old, new, 0.3).by_context.values()] == [GOOD, GOOD, SAME]
+
+
+def test_runs_of_gedit_are_marked_by_their_overall_figure(tmp_path):
+    """O, the last one; of two languages one must be chosen, for their tasks share pictures."""
+    figures = {"en": (3.0, 5.0), "cn": (6.0, 2.0)}
+    folders = []
+    for number, name in enumerate(("old", "new")):
+        folder = editor_run(tmp_path / name, {})
+        rows = [
+            {"key": f"add/{of}/k", "instruction": of, "context": name, "language": of,
+             "scores": {"SC": 9.0, "PQ": 9.0, "O": worth[number]}}
+            for of, worth in figures.items()
+        ]  # fmt: skip
+        (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        folders.append(folder)
+    with pytest.raises(ConfigError, match="holds tasks in cn and en: choose one with --language"):
+        marks_of_runs(*folders, 0.0)
+    assert marks_of_runs(*folders, 0.0, "en").by_context == {"add/en/k": {"judge": GOOD}}
+    assert marks_of_runs(*folders, 0.0, "cn").by_context == {"add/cn/k": {"judge": BAD}}
+    with pytest.raises(ConfigError, match="holds no task in 'de', but in 'cn', 'en'"):
+        marks_of_runs(*folders, 0.0, "de")
 
 
 def test_runs_that_cannot_be_marked(tmp_path):

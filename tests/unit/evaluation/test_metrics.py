@@ -1,3 +1,4 @@
+from dataclasses import replace
 from math import sqrt
 from random import Random
 
@@ -105,6 +106,8 @@ def test_accuracy_does_not_change_when_all_pairs_are_turned_round(rows):
         (7.0, 7.0, 0, SAME),
         (7.0, 6.5, 0.5, SAME),
         (7.0, 6.4, 0.5, FIRST),
+        (7.4, 7.1, 0.3, SAME),  # 0.30000000000000071 in binary
+        (7.3, 7.0, 0.3, SAME),  # 0.2999999999999998
         (None, 6.0, 0, None),
         (6.0, None, 99, None),
     ],
@@ -185,3 +188,31 @@ def test_macro_mean_weighs_names_alike():
     """Means 1, 1, 4 of name a -> 2; 8 of b: (2 + 8) / 2 = 5."""
     assert macro_mean([1, 1, 4, 8], ["a", "a", "a", "b"]).value == pytest.approx(5)
     assert macro_mean([3.0], ["a"]).value == 3
+
+
+def test_pairs_of_one_context_are_resampled_together():
+    """Ten contexts, six alike pairs of each, right in seven of them: as uncertain as ten pairs, not as sixty."""
+    single = [PairResult(f"p{i}", FIRST, FIRST if i < 7 else SECOND) for i in range(10)]
+    many = [replace(r, id=f"{r.id}/{k}", context=r.id) for r in single for k in range(6)]
+    one, six = accuracy(single), accuracy(many)
+    assert six.strict.items == 60
+    for name in ("strict", "half_credit", "macro_strict", "failures_as_wrong"):
+        ours, theirs = getattr(six, name), getattr(one, name)
+        assert (ours.value, ours.low, ours.high) == pytest.approx((theirs.value, theirs.low, theirs.high))
+    assert exact_match(many).low == pytest.approx(exact_match(single).low)
+    alone = accuracy([replace(r, context="") for r in many])
+    assert alone.strict.high - alone.strict.low < 0.5 * (six.strict.high - six.strict.low)
+
+
+def test_two_judges_on_contexts_of_several_pairs_by_hand():
+    """The second wins both pairs of contexts a, b, c, one of two of d (and loses the other): 3 contexts to none.
+
+    Sign test over a, b, c: 2 / 2^3 = 1/4; over the 7 to 1 pairs it would be 2 (1 + 8) / 2^8 = 0.07.
+    """
+    ours = [PairResult(f"{c}{k}", FIRST, SECOND, context=c) for c in "abc" for k in range(2)]
+    ours += [PairResult("d0", FIRST, SECOND, context="d"), PairResult("d1", FIRST, FIRST, context="d")]
+    theirs = [replace(r, choice=FIRST) for r in ours[:7]] + [replace(ours[7], choice=SECOND)]
+    found = compare_judges(ours, theirs)
+    assert (found.only_second, found.only_first, found.contexts) == (7, 1, 4)
+    assert found.p_value == 0.25
+    assert found.difference.value == 6 / 8

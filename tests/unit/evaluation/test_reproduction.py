@@ -179,6 +179,51 @@ def test_a_model_that_was_trained_anew_is_measured_anew(place):
     ]
 
 
+def test_what_is_trained_and_measured_anew_gets_a_new_folder(place):
+    """GCPO's parent is another model: neither its checkpoints nor the judgements of its own former model are gone on
+    with. More pairs, on the other hand, are judged where the first ones were."""
+    run_plan(place(), select(plan(), ["accuracy/gcpo-small"]), run=FakeEditr1())
+    here = place()
+    here.state_file("sft/small").unlink()
+    parent = here.folder("ablation") / "small-think+verify" / "model" / "config.json"
+    parent.write_text('{"another": true}')
+
+    class Other(FakeEditr1):
+        def _leave(self, words, arguments, out):
+            assert not (out / "result.json").exists(), "a former measurement"
+            super()._leave(words, arguments, out)
+            if words[:2] == ["train", "gcpo"]:
+                (out / "model" / "config.json").write_text('{"another": 2}')
+
+    said = []
+    run_plan(here, select(plan(), ["accuracy/gcpo-small"]), run=Other(), report=said.append)
+    aside = {p.name for p in here.out.iterdir() if "-before-" in p.name}
+    assert aside == {"gcpo--small-before-1", "accuracy--gcpo-small-before-1"}
+    assert (here.out / "accuracy--gcpo-small-before-1" / "result.json").is_file(), "nothing is lost"
+    assert sum("the former folder is" in text for text in said) == 2
+    run_plan(place(pairs=50), select(plan(), ["accuracy/gcpo-small"]), run=FakeEditr1())
+    assert {p.name for p in here.out.iterdir() if "-before-" in p.name} == aside | {"pairs-before-1"}
+
+
+def test_a_recipe_that_says_something_else_is_run_again(place):
+    """Another comment is the same recipe; one that another recipe names is a part of it."""
+    here, steps = place(), select(plan(), ["ablation"])
+    recipe = here.recipe("ablation.toml")
+    (recipe.parent / "sft-small.toml").write_text("steps = 1\n")
+    recipe.write_text('set = []\n[sizes]\nsmall = "sft-small.toml"\n')
+    commands = []
+    for text in ("steps = 1\n", "# said otherwise\nsteps = 1\n", "steps = 2\n"):
+        (recipe.parent / "sft-small.toml").write_text(text)
+        fake = FakeEditr1()
+        run_plan(here, steps, run=fake)
+        commands.append(fake.commands)
+    assert commands == [["curate", "base--small", "base--large", "ablation"], [], ["ablation"]]
+    (recipe.parent / "sft-small.toml").write_text("steps = ")
+    outcome = run_plan(here, steps, run=FakeEditr1())[-1]
+    assert outcome.state is State.FAILED
+    assert "sft-small.toml is not TOML" in outcome.why
+
+
 def test_from_checkpoints_nothing_is_trained_and_nothing_made_up(place):
     """One verifier ships, and the result of the ablation: these are measured and shown, all else is missing."""
     here = place(from_checkpoints=True)

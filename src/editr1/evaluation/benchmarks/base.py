@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,6 +47,12 @@ class Pair:
     group: str = ""
     principles: tuple[Principle, ...] | None = None
     where: str = ""
+
+    @property
+    def content(self) -> str:
+        """16 hex digits over what a judge of two edits is given: it is judged anew where this is another."""
+        parts = (self.source.digest, self.first.digest, self.second.digest, self.instruction, self.dimension)
+        return hashlib.sha256("\x00".join(parts).encode("utf-8", "replace")).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +155,13 @@ class Loaded:
 
     @property
     def hash(self) -> str:
-        """16 hex digits over everything that is judged and measured: ids, pictures, instructions, labels."""
+        """16 hex digits over everything that is judged and measured: ids, pictures, words, principles, labels."""
         digest = hashlib.sha256()
         for pair in self.pairs:
             parts = (pair.id, pair.source.digest, pair.first.digest, pair.second.digest, pair.instruction, pair.label)
-            digest.update("\x00".join((*parts, pair.task, pair.dimension, pair.group)).encode("utf-8", "replace"))
+            asked = json.dumps([p.to_dict() for p in pair.principles or ()])
+            whole = (*parts, pair.task, pair.dimension, pair.group, asked)
+            digest.update("\x00".join(whole).encode("utf-8", "replace"))
         return digest.hexdigest()[:16]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from editr1.evaluation.bootstrap import Estimate
 from editr1.evaluation.judgements import Edit, Judgement
 from editr1.evaluation.metrics import macro_mean, mean
 from editr1.evaluation.published import Published
+from editr1.types import Principle
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +69,11 @@ class LoadedSamples:
 
     @property
     def hash(self) -> str:
-        """16 hex digits over the tasks: keys, categories and instructions, not what an editor made of them."""
+        """16 hex digits over the tasks: keys, categories, instructions, principles, not what an editor made of them."""
         digest = hashlib.sha256()
         for sample in sorted(self.samples, key=lambda s: s.key):
-            parts = (sample.key, sample.category, sample.edit.context, str(sample.intersection))
+            asked = json.dumps([p.to_dict() for p in sample.edit.principles or ()])
+            parts = (sample.key, sample.category, sample.edit.context, str(sample.intersection), asked)
             digest.update("\x00".join(parts).encode("utf-8", "replace"))
         return digest.hexdigest()[:16]
 
@@ -103,10 +106,12 @@ class EditorBenchmark:
     Attributes:
         load: the tasks with the pictures of a folder in the official layout.
         tasks: the tasks alone, for an editor; rows that cannot be used come as problems in their place.
+        draw: of `--data`, what pictures are of, where their places in the folder do not tell; else empty.
         prompt: the rating prompt of the official protocol, in our words; "oracle" where the truth is known.
         figures: what is reported, name -> the judgement's part; a judge that lacks a part lacks the figure.
         sometimes: those figures that not every task has; their means are over the tasks that do.
         categories: how many there are.
+        published_table: the subset that the published figures are of.
     """
 
     name: str
@@ -121,15 +126,22 @@ class EditorBenchmark:
     protocol: str
     published: tuple[Published, ...] = ()
     sometimes: frozenset[str] = frozenset()
+    published_table: str = ""
+    draw: Callable[[str], str] = lambda data: ""
 
 
 def make_edit(
-    source: StoredPicture, edited: StoredPicture, instruction: str, kind: str = "", principles: Any = None
+    source: StoredPicture,
+    edited: StoredPicture,
+    instruction: str,
+    kind: str = "",
+    principles: tuple[Principle, ...] | None = None,
 ) -> Edit:
-    """An edit that is identified by its content; equal source and instruction make one context."""
+    """An edit that is identified by all that a judge is given; equal source and instruction make one context."""
+    asked = (json.dumps([p.to_dict() for p in principles]),) if principles else ()
     context = _hash(source.digest, instruction)
     return Edit(
-        id=_hash(source.digest, edited.digest, instruction, kind),
+        id=_hash(source.digest, edited.digest, instruction, kind, *asked),
         source=source.path,
         edited=edited.path,
         instruction=instruction,

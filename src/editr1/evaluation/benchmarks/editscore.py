@@ -43,7 +43,7 @@ def read(row: Row, store: PictureStore) -> Pair:
     task, dimension = one_of(row, "task_type", TASKS), one_of(row, "dimension", DIMENSIONS)
     preferred, other = (store.take(outputs[i], row.root, f"output_images[{i}]") for i in range(2))
     return Pair(
-        id=f"{keys[0]}|{keys[1]}|{dimension}",
+        id="|".join((*sorted(map(str, keys)), dimension)),
         source=store.take(column(row, "input_image"), row.root, "input_image"),
         instruction=text(row, "instruction"),
         first=preferred,
@@ -56,9 +56,12 @@ def read(row: Row, store: PictureStore) -> Pair:
 
 
 def official(results: Sequence[PairResult]) -> Figures:
-    """Per dimension, the mean over 13 tasks of each task's strict accuracy: a tie is wrong."""
+    """Per dimension, the mean over 13 tasks of each task's strict accuracy: a tie is wrong.
+
+    A dimension in which a task is missing, or has no answered pair, has no official figure.
+    """
     found = ((name, accuracy(of)) for name, of in by_dimension(results))
-    return present((name, a.macro_strict if a else None) for name, a in found)
+    return present((name, a.macro_strict if a and len(a.tasks) == len(TASKS) else None) for name, a in found)
 
 
 def _length(value: object) -> str:

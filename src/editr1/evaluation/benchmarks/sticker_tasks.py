@@ -69,6 +69,7 @@ BENCHMARK = EditorBenchmark(
     figures={name: name for name in ("followed", "kept", "stayed", "unchanged", "SC", "PQ", "score")},
     sometimes=frozenset({"stayed"}),
     categories=len(EditKind),
+    draw=lambda data: f"draw {Draw.parse(data, NUMBER).split}",
     protocol="by the oracle, off the pixels: how far the steps were followed, how much was left as it was and sound, "
     "10 times the share of the pixels that had to stay which did, 10 for an edit that is none, and the utility of the "
     "whole; mean per category, then over 11 categories",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from dataclasses import asdict, field
-from functools import cache
 from pathlib import Path
 from string import Template
 from typing import Any, Literal, TypeVar
@@ -113,7 +112,6 @@ def fill(text: str, **values: str) -> str:
     return Template(text).substitute(values)
 
 
-@cache
 def _load(name_or_path: str, kind: type[P]) -> P:
     path = Path(name_or_path)
     if path.suffix != ".toml":

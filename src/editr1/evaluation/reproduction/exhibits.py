@@ -206,17 +206,21 @@ def _pictures(outcomes: Mapping[str, Outcome], place: Place) -> tuple[PictureRow
     folders = {name: place.folder(f"edits/{name}") for name in ("base", shown)}
     rows = {name: {row["key"]: row for row in read_rows(folder)} for name, folder in folders.items()}
 
-    def change(key: str) -> float:
-        return float(rows[shown][key]["scores"].get("score", 0) - rows["base"][key]["scores"].get("score", 0))
+    def utility(name: str, key: str) -> float:
+        return float(rows[name][key]["scores"]["score"])
 
-    shared = sorted((k for k in rows["base"] if k in rows[shown]), key=change)
+    def change(key: str) -> float:
+        return utility(shown, key) - utility("base", key)
+
+    judged = [{key for key, row in rows[name].items() if "score" in row["scores"]} for name in ("base", shown)]
+    shared = sorted((k for k in rows["base"] if k in judged[0] & judged[1]), key=change)
     chosen = [*shared[::-1][:PICTURES], *(k for k in shared[:2] if change(k) < 0)]
     found = []
     for key in dict.fromkeys(chosen):
         first, second = rows["base"][key], rows[shown][key]
         source = ("source", folders["base"] / first["pictures"]["source"])
         edited = [
-            (f"{name}, utility {row['scores'].get('score', 0):.1f}", folders[name] / row["pictures"]["edited"])
+            (f"{name}, utility {utility(name, key):.1f}", folders[name] / row["pictures"]["edited"])
             for name, row in (("base", first), (shown, second))
         ]
         found.append(PictureRow(first["instruction"], (source, *edited)))

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from editr1.errors import DataError
-from editr1.evaluation.paired import pair_editors
+from editr1.evaluation.paired import compare_runs, pair_editors
 from editr1.evaluation.reproduction.curves import EDITOR_PLOTS, GCPO_PLOTS, read_curves
 from editr1.evaluation.reproduction.people import simulated_study
 from editr1.evaluation.reproduction.places import SIZES, MissingInput, Place, read_json
-from editr1.evaluation.reward_models import compare_runs
 from editr1.evaluation.runs import read_result, read_rows
 
 Arguments = Callable[[Place], list[str]]
@@ -278,8 +277,10 @@ def _judges_compared(name: str, first: str, second: str) -> Step:
     """The second judge less the first, on the pairs that both answered."""
 
     def collect(place: Place) -> dict[str, Any]:
-        found, _ = compare_runs(str(_run(place, first)), str(_run(place, second)), place.settings.seed)
-        if found is None:
+        by_dimension, warnings = compare_runs(str(_run(place, first)), str(_run(place, second)), place.settings.seed)
+        if warnings:
+            raise MissingInput(f"{first} and {second} do not compare: {'; '.join(warnings)}")
+        if (found := by_dimension.get("overall")) is None:
             raise MissingInput(f"{first} and {second} share no pair that both answered")
         return {"difference": found.difference.to_dict(), "p_value": found.p_value, "left_out": found.left_out}
 

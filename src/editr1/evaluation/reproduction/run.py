@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from editr1.errors import ConfigError, Editr1Error
+from editr1.evaluation.reproduction.freshness import make_room, recipes_of
 from editr1.evaluation.reproduction.places import SHIPPED_MODELS, MissingInput, Place, read_json
 from editr1.evaluation.reproduction.plan import Step
 from editr1.evaluation.reproduction.together import Execute, as_they_end, no_failure_once
@@ -263,9 +264,12 @@ def _make(
             raise MissingInput(f"{name} {how}: {outcomes[name].why}")
     command = None if step.command is None else step.command(place)
     needs = {name: outcomes[name].manifest["key"] for name in step.needs}
-    key = _hash([step.name, command, needs, None if command else place.settings.seed])
+    recipes = recipes_of(command or ())
+    key = _hash([step.name, command, needs, recipes, None if command else place.settings.seed])
     if former is not None and former.state is State.MADE and former.manifest.get("asked") == key:
         return former
+    if command is not None and (aside := make_room(place, step.name, command, needs)) is not None:
+        tell(f"what it is made of has changed: the former folder is {aside} now")
     tell("editr1 " + " ".join(command) if command else "computing")
     begun, code = time.monotonic(), 0
     try:
@@ -280,6 +284,7 @@ def _make(
         "command": command,
         "exit_code": code,
         "needs": needs,
+        "recipes": recipes,
         "settings": place.settings.to_dict(),
         **_times(place, step.name),
         "jobs": jobs,
