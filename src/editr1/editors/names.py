@@ -19,7 +19,9 @@ SHIPPED_LORAS = {
     for name in (
         "sticker-kontext-small-rl-sft-small",
         "sticker-kontext-small-rl-gcpo-small",
+        "sticker-kontext-small-rl-gcpo-large",
         "sticker-kontext-small-rl-oracle",
+        "sticker-qwen-small-rl-gcpo-large",
     )
 }
 

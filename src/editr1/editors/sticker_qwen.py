@@ -25,7 +25,7 @@ from editr1.judges.qwen_parts import MERGE, SPECIAL_TOKENS
 if TYPE_CHECKING:
     from diffusers import QwenImageEditPipeline
     from torch import Tensor
-    from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor, Qwen2Tokenizer
+    from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer, Qwen2VLProcessor
 
 OPTIONS = EditorOptions(area=SIDE * SIDE, reference_area=SIDE * SIDE, steps=12, true_cfg_scale=1.0)
 """Without classifier-free guidance: it is trained on conditional velocities only, and takes one forward a step."""
@@ -153,9 +153,9 @@ def learn_tokenizer(texts: Iterable[str], vocab_size: int) -> Qwen2Tokenizer:
     return tokenizer
 
 
-def make_processor(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLProcessor:
-    """Processor of the text encoder: pictures are brought to about SIDE x SIDE pixels."""
-    return qwen_parts.make_processor(tokenizer, patch_size=PATCH, max_pixels=SIDE * SIDE)
+def make_processor(tokenizer: Qwen2Tokenizer) -> Qwen2VLProcessor:
+    """Processor of the text encoder, of the class that the pipeline asks for: brings pictures to about SIDE x SIDE."""
+    return qwen_parts.of_qwen2_vl(qwen_parts.make_processor(tokenizer, patch_size=PATCH, max_pixels=SIDE * SIDE))
 
 
 def _make_encoder(dims: Size, tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLForConditionalGeneration:

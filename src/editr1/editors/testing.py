@@ -78,6 +78,7 @@ def tiny_qwen_edit(
     import diffusers
     import torch
 
+    from editr1.judges.qwen_parts import of_qwen2_vl
     from editr1.judges.testing import tiny_qwen
 
     encoder: Any
@@ -113,7 +114,7 @@ def tiny_qwen_edit(
         vae=vae.eval(),
         text_encoder=encoder,
         tokenizer=processor.tokenizer,
-        processor=processor,
+        processor=of_qwen2_vl(processor),
         transformer=transformer.eval(),
     )
     pipeline.set_progress_bar_config(disable=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transformers import Qwen2_5_VLProcessor, Qwen2Tokenizer
+    from transformers import Qwen2_5_VLProcessor, Qwen2Tokenizer, Qwen2VLProcessor
 
 MERGE = 2
 """A picture token covers so many patches each way."""
@@ -95,3 +95,11 @@ def make_processor(tokenizer: Qwen2Tokenizer, *, patch_size: int, max_pixels: in
         video_processor=Qwen2VLVideoProcessor(patch_size=patch_size, merge_size=MERGE, size=size),
         chat_template=CHAT_TEMPLATE,
     )
+
+
+def of_qwen2_vl(processor: Qwen2_5_VLProcessor) -> Qwen2VLProcessor:
+    """The same parts as the class that diffusers' QwenImageEditPipeline, and Qwen-Image-Edit with it, asks for."""
+    from transformers import Qwen2VLProcessor
+
+    names = ("image_processor", "tokenizer", "video_processor", "chat_template")
+    return Qwen2VLProcessor(**{name: getattr(processor, name) for name in names})
