@@ -8,6 +8,7 @@ Section numbers refer to "Leveraging Verifier-Based Reinforcement Learning in Im
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -160,6 +161,12 @@ class Usage:
         """All counts by name."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Usage:
+        """Inverse of `to_dict`; counts that it does not know, or that are none, are left out."""
+        given = {f.name: data.get(f.name) for f in fields(cls)}
+        return cls(**{key: int(n) for key, n in given.items() if isinstance(n, int | float) and math.isfinite(n)})
+
 
 @dataclass(frozen=True, slots=True)
 class PassStats:
@@ -270,7 +277,7 @@ class EditVerdict:
             reasoning=data.get("reasoning", ""),
             judge=data.get("judge", ""),
             prompt_hash=data.get("prompt_hash", ""),
-            usage=Usage(**data.get("usage", {})),
+            usage=Usage.from_dict(data.get("usage") or {}),
             seconds=data.get("seconds", 0.0),
             id=data.get("id"),
             error=data.get("error"),

@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from chat_server import Broken, ChatServer, answer, fault, picture_of
@@ -118,6 +119,9 @@ class TestReplies:
         [
             (answer("fine"), ReplyStatus.OK, "fine"),
             (answer("half an ans", finish="length"), ReplyStatus.TRUNCATED, "half an ans"),
+            (answer("half an ans", finish="max_tokens"), ReplyStatus.TRUNCATED, "half an ans"),
+            (answer("half an ans", finish="model_length"), ReplyStatus.TRUNCATED, "half an ans"),
+            (answer("a whole answer", finish="eos"), ReplyStatus.OK, "a whole answer"),
             (answer(None, finish="length"), ReplyStatus.TRUNCATED, ""),
             (answer("", reasoning_content="I thought a lot"), ReplyStatus.EMPTY, ""),
             (answer(" \n"), ReplyStatus.EMPTY, " \n"),
@@ -145,6 +149,36 @@ class TestReplies:
         reply, server = ask(script(served))
         assert reply.status is ReplyStatus.REFUSED
         assert len(server.seen) == 1
+
+
+class TestBrokenAnswers:
+    @pytest.mark.parametrize("finish", ["abort", "error"])
+    def test_what_the_server_broke_off_is_asked_again_and_never_an_answer(self, finish):
+        assert ask(script(answer("<score>1", finish=finish), answer("fine")))[0].text == "fine"
+        reply, _ = ask(script(answer("<score>1", finish=finish)))
+        assert (reply.status, reply.text) == (ReplyStatus.ERROR, "")
+        assert f"finish_reason {finish}" in reply.error
+
+    def test_an_unknown_end_is_no_answer_and_not_asked_again(self):
+        reply, server = ask(script(answer("hm", finish="tool_calls")))
+        assert reply.status is ReplyStatus.ERROR
+        assert len(server.seen) == 1
+
+    @pytest.mark.parametrize("choice", [None, "x", {"index": 0, "finish_reason": "stop"}, {"text": "legacy"}, [1]])
+    def test_a_choice_of_another_shape_costs_its_own_request_only(self, choice):
+        def behaviour(body, number):
+            return (200, {}, {"choices": [choice]}) if text_of(body) == "odd" else answer("fine")
+
+        with ChatServer(behaviour) as server:
+            replies = judge(server.url).chat([request("odd"), request(), request()])
+        assert [r.status for r in replies] == [ReplyStatus.ERROR, ReplyStatus.OK, ReplyStatus.OK]
+
+    def test_tokens_counted_in_words_and_parts_without_text(self):
+        status, headers, body = answer("fine")
+        body["usage"] = {"prompt_tokens": "12", "completion_tokens": None, "total_tokens": "12"}
+        body["choices"][0]["message"]["content"] = [{"type": "text", "text": None}, {"type": "text", "text": "fine"}]
+        reply, _ = ask(script((status, headers, body)))
+        assert (reply.text, reply.usage.prompt_tokens, reply.usage.completion_tokens) == ("fine", 12, 0)
 
 
 class TestRetries:
@@ -288,15 +322,34 @@ class TestServersThatGo:
         assert [r.ok for r in replies] == [True] * 5 + [False] * 3
 
     def test_a_busy_server_is_not_given_up(self):
-        """Rate limits say that somebody is there."""
+        """Rate limits say that somebody is there: more of them than attempts, or than `give_up_after`, lose nothing."""
 
         def behaviour(body, number):
-            return fault(429) if int(text_of(body)) < 30 else answer("fine")
+            return fault(429) if number < 12 else answer("fine")
 
         with ChatServer(behaviour) as server:
-            client = judge(server.url, max_retries=0, concurrency=1, give_up_after=3)
-            replies = client.chat([request(str(i)) for i in range(40)])
-        assert [r.ok for r in replies] == [False] * 30 + [True] * 10
+            client = judge(server.url, max_retries=1, concurrency=2, give_up_after=3)
+            replies = client.chat([request(str(i)) for i in range(6)])
+        assert all(r.ok for r in replies)
+        assert sum(r.usage.calls for r in replies) == len(server.seen) == 18
+
+    def test_patience_with_a_busy_server_ends(self):
+        with ChatServer(lambda body, number: fault(429, "full")) as server:
+            replies = judge(server.url, concurrency=2, patience=0.3).chat([request(str(i)) for i in range(20)])
+        assert {r.status for r in replies} == {ReplyStatus.ERROR}
+        assert "full, for 0.3 s" in replies[-1].error
+        assert replies[-1].usage.calls == 0
+
+    def test_threads_may_share_a_judge(self):
+        """Each batch has a breaker of its own, whose waits belong to its own event loop."""
+
+        def behaviour(body, number):
+            return fault(503) if number < 8 else answer("fine")
+
+        with ChatServer(behaviour) as server, ThreadPoolExecutor(3) as threads:
+            client = judge(server.url, max_retries=9, give_up_after=50)
+            batches = list(threads.map(lambda k: client.chat([request(f"{k}{i}") for i in range(3)]), range(3)))
+        assert all(r.ok for replies in batches for r in replies)
 
 
 class TestCallers:

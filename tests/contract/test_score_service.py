@@ -23,6 +23,7 @@ from PIL import Image
 from editr1 import Category, Check, Principle, Verifier
 from editr1.judges import ChatReply, ReplyStatus, ScriptedJudge
 from editr1.rewards import BackgroundScorer, EditSample, FailureGuard, HttpReward, RewardError, VerifierReward
+from editr1.rewards.wire import encode_image
 from editr1.serving import Limits, create_app
 from editr1.serving.process import bind
 from editr1.types import EditTask
@@ -320,7 +321,6 @@ GARBAGE = {
     "other ids": lambda b, n: verdicts(b, id="y"),
     "swapped": swapped,
     "server error": lambda b, n: fault(500),
-    "rate limit": lambda b, n: fault(429, headers={"Retry-After": "0.01"}),
 }
 
 
@@ -335,6 +335,41 @@ def test_garbage_is_asked_again_and_never_a_number(kind):
         assert [(r.status.value, r.value) for r in results] == [("error", None)] * 2
         assert "after 2 attempts" in results[0].error
         assert len(server.seen) == 2
+
+
+def test_edits_of_clients_that_went_away_are_not_judged():
+    judge = ScriptedJudge(score_by_shade, latency=0.4)
+    with Service(judge=judge, max_batch=1) as service:
+        item = {"source": encode_image(SOURCE), "edited": encode_image(SOURCE), "instruction": "x"}
+        item["principles"] = [p.to_dict() for p in PRINCIPLES]
+        for number in range(5):
+            with pytest.raises(httpx.TimeoutException):
+                httpx.post(f"{service.url}/v1/score", json={"items": [{**item, "id": f"g{number}"}]}, timeout=0.05)
+        deadline = time.monotonic() + 10
+        while httpx.get(f"{service.url}/health").json()["pending"] and time.monotonic() < deadline:
+            time.sleep(0.02)
+        answered = httpx.post(f"{service.url}/v1/score", json={"items": [{**item, "id": "here"}]}, timeout=20)
+    assert answered.json()["verdicts"][0]["id"] == "here"
+    assert len(judge.requests) < 5  # of 6: only what had begun
+
+
+def test_a_busy_service_is_waited_for_but_not_for_ever():
+    full = lambda b, n: fault(429, "full", headers={"Retry-After": "0.01"})  # noqa: E731
+    with ChatServer(first(5, full)) as server:
+        results = reward(server.url, concurrency=1, max_retries=1).score(samples(2))
+        assert [r.value for r in results] == [5.0, 5.0]
+    with ChatServer(full) as server:
+        results = reward(server.url, concurrency=1, patience=0.2).score(samples(2))
+    assert [(r.status.value, r.value) for r in results] == [("error", None)] * 2
+    assert "full" in results[0].error
+
+
+def test_usage_in_other_words_spoils_no_verdict():
+    usages = [None, {"prompt_tokens": 5, "details": {"a": 1}, "calls": None}]
+    with ChatServer(lambda b, n: verdicts(b, usage=usages[n])) as server:
+        results = [reward(server.url).score(samples(1))[0] for _ in usages]
+    assert [r.value for r in results] == [5.0, 5.0]
+    assert [r.verdict.usage.prompt_tokens for r in results] == [0, 5]
 
 
 def test_what_can_be_read_is_kept_and_only_the_rest_asked_again():

@@ -51,7 +51,12 @@ class VerdictFile:
 
     def append(self, row: EditRow, verdict: EditVerdict) -> None:
         """Add a verdict and flush it to the file."""
-        line = json.dumps(verdict.to_dict() | {"id": row.id} | self._beside(row), ensure_ascii=False)
+        data = verdict.to_dict() | {"id": row.id} | self._beside(row)
+        line = json.dumps(data, ensure_ascii=False)
+        try:
+            line.encode("utf-8")
+        except UnicodeEncodeError:  # half a character in an instruction: JSON's escapes can hold it
+            line = json.dumps(data)
         self._file.write(line + "\n")
         self._file.flush()
         self._keep(row.id, verdict, line)

@@ -47,6 +47,7 @@ class Failure:
         retry: whether asking again can help.
         retry_after: seconds that the server asked to wait.
         absent: nobody answered; many of these in a row mean that the server is gone.
+        busy: the server is there and asks for patience (429).
         unreachable: no connection was made at all.
         hopeless: no request can succeed with this address, key and model.
     """
@@ -56,6 +57,7 @@ class Failure:
     retry: bool = False
     retry_after: float | None = None
     absent: bool = False
+    busy: bool = False
     unreachable: bool = False
     hopeless: bool = False
 
@@ -102,7 +104,9 @@ def _read_status(exc: openai.APIStatusError) -> Failure:
         wait = retry_after(exc.response.headers)
         if wait is not None and wait > LONGEST_WAIT:
             return Failure(ReplyStatus.ERROR, f"{message} (asks to wait {wait:.0f} s)")
-        return Failure(ReplyStatus.ERROR, message, retry=True, retry_after=wait, absent=code in _ABSENT)
+        return Failure(
+            ReplyStatus.ERROR, message, retry=True, retry_after=wait, absent=code in _ABSENT, busy=code == 429
+        )
     return Failure(ReplyStatus.ERROR, message)
 
 
@@ -144,25 +148,23 @@ def backoff(attempt: int, base: float, longest: float = 8.0) -> float:
 
 
 class Breaker:
-    """Opens when `threshold` requests in a row got no answer after all their attempts.
+    """Of one batch of requests: opens when `threshold` in a row got no answer after all their attempts.
 
     Once open, requests that wait for their next attempt stop waiting, and the rest are not sent. The next batch
-    starts on `trial`: one attempt each, and the first failure opens it again, until somebody answers.
+    starts on `trial`: one attempt each, and the first failure opens its breaker, until somebody answers.
     """
 
-    def __init__(self, threshold: int) -> None:
+    def __init__(self, threshold: int, *, trial: bool = False) -> None:
         self.threshold = threshold
         self.reason: str | None = None
-        self.trial = False
+        self.trial = trial
         self._row = 0
-        self._opened: asyncio.Event | None = None
-
-    def start(self) -> None:
-        """Begin a batch, in its event loop."""
+        self._heard = time.monotonic()
         self._opened = asyncio.Event()
-        self._row = 0
-        self.trial = self.reason is not None
-        self.reason = None
+
+    def next(self) -> Breaker:
+        """The one for another batch, which may run beside this one, in a thread and an event loop of its own."""
+        return Breaker(self.threshold, trial=self.open)
 
     @property
     def open(self) -> bool:
@@ -173,18 +175,26 @@ class Breaker:
         """Somebody is there."""
         self._row = 0
         self.trial = False
+        self._heard = time.monotonic()
+
+    def busy(self, message: str, patience: float) -> None:
+        """The server asked for patience; after so many seconds in which nobody of the batch got more, give up."""
+        if time.monotonic() - self._heard >= patience:
+            self._open(f"{message}, for {patience:g} s")
 
     def absent(self, message: str) -> None:
         """A request got no answer, and will not be sent again."""
         self._row += 1
-        if self._opened is not None and (self.trial or self._row >= self.threshold):
-            self.reason = self.reason or message
-            self._opened.set()
+        if self.trial or self._row >= self.threshold:
+            self._open(message)
 
     async def wait(self, seconds: float) -> None:
         """Sleep, or less if the server is given up meanwhile."""
-        if self._opened is not None:
-            try:
-                await asyncio.wait_for(self._opened.wait(), seconds)
-            except TimeoutError:
-                return
+        try:
+            await asyncio.wait_for(self._opened.wait(), seconds)
+        except TimeoutError:
+            return
+
+    def _open(self, message: str) -> None:
+        self.reason = self.reason or message
+        self._opened.set()

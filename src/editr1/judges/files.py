@@ -9,7 +9,7 @@ from pathlib import Path
 _HASHED_WHOLE = 1 << 30
 _BLOCK = 1 << 20
 _BLOCKS = 64
-_IDENTITY = (".json", ".safetensors", ".jinja", ".txt", ".model")
+_IDENTITY = (".json", ".safetensors", ".bin", ".pt", ".pth", ".gguf", ".jinja", ".txt", ".model")
 
 
 def folder_digest(folder: str | Path) -> str:

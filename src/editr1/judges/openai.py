@@ -26,14 +26,20 @@ from editr1.types import Usage
 
 _MIME = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 _DEFAULT_URL = "https://api.openai.com/v1"
+# What services call the end of an answer (`finish_reason`, lower case); some leave it out.
+_WHOLE = frozenset({"", "stop", "eos", "eos_token", "stop_sequence", "end_turn"})
+_CUT = frozenset({"length", "max_tokens", "max_output_tokens", "model_length"})
+_FILTERED = frozenset({"content_filter", "safety", "refusal", "prohibited_content", "recitation"})
+_BROKEN = frozenset({"abort", "error", "cancelled", "timeout"})
 
 
 class OpenAIJudge:
     """Asks a server over HTTP, many requests at a time, through the official SDK.
 
-    What is worth asking again is asked again, with doubling waits: 408, 409, 429 (after Retry-After), 5xx, broken
-    connections, unreadable answers, and time-outs (`timeout_retries` times). When `give_up_after` requests in a row
-    got no answer at all, the rest of the batch fails at once. A reply's `usage.calls` counts attempts, and its
+    What is worth asking again is asked again, with doubling waits: 408, 409, 5xx, broken connections, unreadable
+    answers, and time-outs (`timeout_retries` times). A 429 is waited out, by its Retry-After where it has one, as
+    long as some request gets an answer within `patience` seconds. When `give_up_after` requests in a row got no
+    answer at all, the rest of the batch fails at once. Threads may share a judge. A reply's `usage.calls` counts attempts, and its
     `seconds` cover them and the waits between them.
 
     Args:
@@ -43,7 +49,8 @@ class OpenAIJudge:
         api_key_env: name of the variable that holds the key.
         concurrency: most requests under way at a time.
         timeout: seconds for one attempt.
-        max_retries: most further attempts after the first.
+        max_retries: most further attempts after the first; those that a 429 turned away do not count.
+        patience: seconds of nothing but 429 after which a batch is given up.
         timeout_retries: most further attempts after time-outs, which are costly: each may occupy the server.
         backoff_seconds: wait before the second attempt; it doubles up to 8 seconds, and is jittered.
         give_up_after: requests in a row without an answer after which the server counts as gone.
@@ -70,6 +77,7 @@ class OpenAIJudge:
         concurrency: int = 16,
         timeout: float = 120.0,
         max_retries: int = 5,
+        patience: float = 300.0,
         timeout_retries: int = 1,
         backoff_seconds: float = 0.5,
         give_up_after: int = 5,
@@ -93,6 +101,7 @@ class OpenAIJudge:
         self.concurrency = concurrency
         self.timeout = timeout
         self.max_retries = max_retries
+        self.patience = patience
         self.timeout_retries = timeout_retries
         self.backoff_seconds = backoff_seconds
         self.image_format = image_format
@@ -134,14 +143,14 @@ class OpenAIJudge:
 
     async def _answer_all(self, requests: Sequence[ChatRequest], emit: Callable[[tuple[int, ChatReply]], None]) -> None:
         """Let `concurrency` workers take the requests off one queue; stop them all on a `JudgeError`."""
-        self._breaker.start()
+        breaker = self._breaker = self._breaker.next()
         queue = iter(enumerate(requests))
         encode = _Encoder(self.image_format)
         unreachable: list[str] = []
 
         async def work(client: openai.AsyncOpenAI) -> None:
             for index, request in queue:
-                reply, failure = await self._answer(client, request, encode)
+                reply, failure = await self._answer(client, request, encode, breaker)
                 if failure is not None and not self._ever_answered:
                     if failure.hopeless:
                         raise JudgeError(self._advise(failure.message))
@@ -160,47 +169,47 @@ class OpenAIJudge:
                 for worker in workers:
                     worker.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
-        if not self._ever_answered and unreachable and (self._breaker.open or len(unreachable) == len(requests)):
+        if not self._ever_answered and unreachable and (breaker.open or len(unreachable) == len(requests)):
             raise JudgeError(self._advise(unreachable[0]))
 
     async def _answer(
-        self, client: openai.AsyncOpenAI, request: ChatRequest, encode: _Encoder
+        self, client: openai.AsyncOpenAI, request: ChatRequest, encode: _Encoder, breaker: Breaker
     ) -> tuple[ChatReply, Failure | None]:
         """Ask until there is an answer, it is no use, or the attempts are used up."""
-        if self._breaker.open:
-            error = f"not sent, because {self._endpoint} stopped answering ({self._breaker.reason})"
+        if breaker.open:
+            error = f"not sent, because {self._endpoint} stopped answering ({breaker.reason})"
             return ChatReply(ReplyStatus.ERROR, error=error), None
         start = time.perf_counter()
         try:
             messages = [await self._render(message, encode) for message in request.messages]
         except (OSError, ValueError) as exc:
             return ChatReply(ReplyStatus.ERROR, error=f"a picture cannot be encoded: {exc}"), None
-        usage, timeouts = Usage(), 0
+        usage, timeouts, counted = Usage(), 0, 0
         for attempt in itertools.count():
             usage += Usage(calls=1)
             outcome, spent = await self._attempt(client, messages, request)
             usage += spent
             if isinstance(outcome, ChatReply):
                 self._ever_answered = True
-                self._breaker.answered()
+                breaker.answered()
                 return _with_account(outcome, usage, start), None
             timeouts += outcome.status is ReplyStatus.TIMEOUT
-            if outcome.retry and attempt < self._budget() and timeouts <= self.timeout_retries:
-                await self._breaker.wait(max(backoff(attempt, self.backoff_seconds), outcome.retry_after or 0.0))
-                if not self._breaker.open:
+            counted += not outcome.busy
+            if outcome.busy:
+                breaker.busy(outcome.message, self.patience)
+            budget = 0 if breaker.trial else self.max_retries  # on trial, a server that was gone gets one attempt
+            if outcome.retry and (outcome.busy or counted <= budget) and timeouts <= self.timeout_retries:
+                await breaker.wait(max(backoff(attempt, self.backoff_seconds), outcome.retry_after or 0.0))
+                if not breaker.open:
                     continue
             if outcome.absent:
-                self._breaker.absent(outcome.message)
-            else:
-                self._breaker.answered()
+                breaker.absent(outcome.message)
+            elif not outcome.busy:
+                breaker.answered()
             tries = f" after {usage.calls} attempts" if usage.calls > 1 else ""
             error = f"{self._endpoint}: {outcome.message}{tries}"
             return _with_account(ChatReply(outcome.status, error=error), usage, start), outcome
         raise AssertionError("unreachable")
-
-    def _budget(self) -> int:
-        """Further attempts that a request has: none while the server is on trial after it was gone."""
-        return 0 if self._breaker.trial else self.max_retries
 
     async def _attempt(
         self, client: openai.AsyncOpenAI, messages: list[dict[str, Any]], request: ChatRequest
@@ -226,7 +235,11 @@ class OpenAIJudge:
         served = getattr(completion, "model", None)  # broken servers make the SDK return anything
         if isinstance(served, str) and served:
             self.versions.add(served)
-        return read_completion(completion)
+        try:
+            return read_completion(completion)
+        except Exception as exc:  # a shape that nobody has thought of: this one call's failure, too
+            said = shorten(f"{type(exc).__name__}: {exc}", 120)
+            return Failure(ReplyStatus.ERROR, f"the server's answer cannot be read ({said})", retry=True), Usage()
 
     def _fields(self, request: ChatRequest, token_field: str) -> dict[str, Any]:
         sampling = request.sampling
@@ -309,29 +322,44 @@ def read_completion(completion: Any) -> tuple[ChatReply | Failure, Usage]:
     """
     choices = getattr(completion, "choices", None)
     counts = getattr(completion, "usage", None)
-    usage = Usage(getattr(counts, "prompt_tokens", None) or 0, getattr(counts, "completion_tokens", None) or 0)
-    if not choices:
+    usage = Usage(_count(getattr(counts, "prompt_tokens", 0)), _count(getattr(counts, "completion_tokens", 0)))
+    if not choices or not isinstance(choices, list):
         said = getattr(completion, "error", None) or completion
         message = f"the server's answer is no chat completion ({shorten(str(said), 120)})"
         return Failure(ReplyStatus.ERROR, message, retry=True), usage
     choice = choices[0]
-    message = choice.message
+    message = getattr(choice, "message", None)
+    if message is None:
+        said = shorten(str(choice), 120)
+        return Failure(ReplyStatus.ERROR, f"the server's answer holds no message ({said})", retry=True), usage
     text = _plain(getattr(message, "content", None))
     refusal = getattr(message, "refusal", None)
-    if refusal or choice.finish_reason == "content_filter":
-        error = shorten(refusal) if refusal else "the service's content filter stopped the answer"
+    ended = str(getattr(choice, "finish_reason", None) or "").lower()
+    if refusal or ended in _FILTERED:
+        error = shorten(refusal) if isinstance(refusal, str) and refusal else "the service's content filter stopped it"
         return ChatReply(ReplyStatus.REFUSED, text, error=error), usage
-    if choice.finish_reason == "length":
-        return ChatReply(ReplyStatus.TRUNCATED, text, error="the answer hit max_tokens"), usage
+    if ended in _CUT:
+        return ChatReply(ReplyStatus.TRUNCATED, text, error=f"the answer hit max_tokens (finish_reason {ended})"), usage
+    if ended not in _WHOLE:
+        why = f"the server broke the answer off (finish_reason {ended})"
+        return Failure(ReplyStatus.ERROR, why, retry=ended in _BROKEN), usage
     if not text.strip():
         return ChatReply(ReplyStatus.EMPTY, text, error="the answer is empty"), usage
     return ChatReply(ReplyStatus.OK, text), usage
 
 
+def _count(value: Any) -> int:
+    """A number of tokens, which some servers send as text, or not at all."""
+    try:
+        return max(int(value), 0)
+    except (TypeError, ValueError, OverflowError):
+        return 0
+
+
 def _plain(content: Any) -> str:
     """The text of a message: a string, or on some servers a list of parts."""
     if isinstance(content, list):
-        return "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
+        return "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
     return content if isinstance(content, str) else ""
 
 

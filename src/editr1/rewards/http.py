@@ -45,11 +45,12 @@ class _TooLargeError(Exception):
 class HttpReward:
     """Asks a scoring service, several requests at a time.
 
-    What is worth asking again is asked again with doubling waits: 408, 409, 429 (after Retry-After), 5xx, broken
-    connections, answers that are not what was asked for, and time-outs (`timeout_retries` times). Verdicts that came
+    What is worth asking again is asked again with doubling waits: 408, 409, 5xx, broken connections, answers that are
+    not what was asked for, and time-outs (`timeout_retries` times). A 429 is waited out, by its Retry-After where it
+    has one, as long as some request gets an answer within `patience` seconds. Verdicts that came
     back are kept when others of their request were unreadable. A request that the service finds too large is halved.
     When `give_up_after` requests in a row got no answer at all, the rest of the batch fails at once, and the next
-    batch starts with a single try.
+    batch starts with a single try. Threads may share a reward.
 
     Args:
         url: of the service, e.g. "http://127.0.0.1:8700".
@@ -60,7 +61,8 @@ class HttpReward:
         items_per_request: few keep what a broken connection can cost small; the service batches requests itself.
         max_request_bytes: a request is not made larger than this, unless a single item is.
         timeout: seconds for one attempt.
-        max_retries: most further attempts after the first.
+        max_retries: most further attempts after the first; those that a 429 turned away do not count.
+        patience: seconds of nothing but 429 after which a batch is given up.
         timeout_retries: most further attempts after time-outs, which are costly: each may occupy the service.
         backoff_seconds: wait before the second attempt; it doubles up to 8 seconds, and is jittered.
         give_up_after: requests in a row without an answer after which the service counts as gone.
@@ -81,6 +83,7 @@ class HttpReward:
         max_request_bytes: int = 48 * 2**20,
         timeout: float = 300.0,
         max_retries: int = 5,
+        patience: float = 300.0,
         timeout_retries: int = 1,
         backoff_seconds: float = 0.5,
         give_up_after: int = 5,
@@ -101,6 +104,7 @@ class HttpReward:
         self.max_request_bytes = max_request_bytes
         self.timeout = timeout
         self.max_retries = max_retries
+        self.patience = patience
         self.timeout_retries = timeout_retries
         self.backoff_seconds = backoff_seconds
         self._token = _find_token(token_env)
@@ -131,14 +135,14 @@ class HttpReward:
 
     async def _score_all(self, samples: Sequence[EditSample], emit: Emit) -> None:
         """Let workers take requests off one queue; stop them all on a `RewardError`."""
-        self._breaker.start()
+        breaker = self._breaker = self._breaker.next()
         entries = await _pack(samples, emit)
         queue = deque(split(entries, self.items_per_request, self.max_request_bytes))
         unreachable: list[str] = []
 
         async def work(client: openai.AsyncOpenAI) -> None:
             while queue:
-                failure = await self._deliver(client, queue.popleft(), queue, emit)
+                failure = await self._deliver(client, queue.popleft(), queue, emit, breaker)
                 if failure is not None and not self._ever_answered:
                     if failure.hopeless:
                         raise RewardError(self._advise(failure.message))
@@ -160,49 +164,57 @@ class HttpReward:
             raise RewardError(self._advise(unreachable[0]))
 
     async def _deliver(
-        self, client: openai.AsyncOpenAI, parcel: list[_Entry], queue: deque[list[_Entry]], emit: Emit
+        self,
+        client: openai.AsyncOpenAI,
+        parcel: list[_Entry],
+        queue: deque[list[_Entry]],
+        emit: Emit,
+        breaker: Breaker,
     ) -> Failure | None:
         """Send until every entry has a result, or the attempts are used up; the failure, if it came to that."""
-        if self._breaker.open:
-            reason = f"not sent, because {self.base_url} stopped answering ({self._breaker.reason})"
+        if breaker.open:
+            reason = f"not sent, because {self.base_url} stopped answering ({breaker.reason})"
             _fail(parcel, VerdictStatus.ERROR, reason, emit)
             return None
-        waiting, timeouts = parcel, 0
+        waiting, timeouts, counted = parcel, 0, 0
         for attempt in itertools.count():
             try:
                 outcome = await self._attempt(client, waiting)
             except _TooLargeError as exc:
-                self._answered()
+                self._answered(breaker)
                 if len(waiting) == 1:
                     _fail(waiting, VerdictStatus.ERROR, f"{self.base_url}: {exc}", emit)
                 else:
                     queue.extendleft([waiting[len(waiting) // 2 :], waiting[: len(waiting) // 2]])
                 return None
             if not isinstance(outcome, Failure):
-                self._answered()
+                self._answered(breaker)
                 waiting = _take(waiting, outcome, self.scale, emit)
                 if not waiting:
                     return None
                 outcome = Failure(ReplyStatus.ERROR, "the service's verdict cannot be read", retry=True)
             timeouts += outcome.status is ReplyStatus.TIMEOUT
-            budget = 0 if self._breaker.trial else self.max_retries
-            if outcome.retry and attempt < budget and timeouts <= self.timeout_retries:
-                await self._breaker.wait(max(backoff(attempt, self.backoff_seconds), outcome.retry_after or 0.0))
-                if not self._breaker.open:
+            counted += not outcome.busy
+            if outcome.busy:
+                breaker.busy(outcome.message, self.patience)
+            budget = 0 if breaker.trial else self.max_retries
+            if outcome.retry and (outcome.busy or counted <= budget) and timeouts <= self.timeout_retries:
+                await breaker.wait(max(backoff(attempt, self.backoff_seconds), outcome.retry_after or 0.0))
+                if not breaker.open:
                     continue
             if outcome.absent:
-                self._breaker.absent(outcome.message)
-            else:
-                self._breaker.answered()
+                breaker.absent(outcome.message)
+            elif not outcome.busy:
+                breaker.answered()
             status = VerdictStatus.TIMEOUT if outcome.status is ReplyStatus.TIMEOUT else VerdictStatus.ERROR
             tries = f" after {attempt + 1} attempts" if attempt else ""
             _fail(waiting, status, f"{self.base_url}: {outcome.message}{tries}", emit)
             return outcome
         raise AssertionError("unreachable")
 
-    def _answered(self) -> None:
+    def _answered(self, breaker: Breaker) -> None:
         self._ever_answered = True
-        self._breaker.answered()
+        breaker.answered()
 
     async def _attempt(self, client: openai.AsyncOpenAI, entries: Sequence[_Entry]) -> list[Any] | Failure:
         """Send once. Returns as many unread verdicts as there were entries, or why there are none."""

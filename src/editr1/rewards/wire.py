@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -91,7 +91,7 @@ class WireVerdict(BaseModel):
     reasoning: str = ""
     judge: str = ""
     prompt_hash: str = ""
-    usage: dict[str, int] = {}
+    usage: dict[str, Any] | None = None
     seconds: float = 0.0
     error: str | None = None
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
@@ -22,6 +22,9 @@ from editr1.types import EditVerdict, VerdictStatus
 
 if TYPE_CHECKING:
     from editr1.verifier import Verifier
+
+_CLIENT_CLOSED = 499
+"""What nginx writes into its log for a client that did not wait; nobody receives it."""
 
 
 def create_app(
@@ -81,17 +84,39 @@ def create_app(
         return {"object": "list", "data": [card]}
 
     @app.post("/v1/score", response_model=None, responses={200: {"model": ScoreResponse}})
-    async def score(request: ScoreRequest) -> JSONResponse:
+    async def score(request: ScoreRequest, connection: Request) -> Response:
         """Judge edits: as many verdicts as items, in their order."""
         if len(request.items) > limits.items:
             raise HTTPException(413, f"{len(request.items)} items are more than the limit of {limits.items}")
         read = await asyncio.to_thread(_read_items, request.items, limits)
         sound = [item for item in read if not isinstance(item, EditVerdict)]
-        judged = iter(await batcher.score(sound, timeout=limits.seconds)) if sound else iter(())
+        found = await _while_connected(connection, batcher.score(sound, timeout=limits.seconds)) if sound else []
+        if found is None:
+            return Response(status_code=_CLIENT_CLOSED)
+        judged = iter(found)
         verdicts = [item if isinstance(item, EditVerdict) else next(judged) for item in read]
         return JSONResponse({"verdicts": [v.to_dict() for v in verdicts]})
 
     return app
+
+
+async def _while_connected(
+    connection: Request, work: Coroutine[Any, Any, list[EditVerdict]]
+) -> list[EditVerdict] | None:
+    """What `work` returns, or None as soon as the client is gone: nobody waits for it then, and it is cancelled."""
+
+    async def gone() -> None:
+        while (await connection.receive())["type"] != "http.disconnect":
+            pass
+
+    judging, leaving = asyncio.ensure_future(work), asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait((judging, leaving), return_when=asyncio.FIRST_COMPLETED)
+        return await judging if judging.done() else None
+    finally:
+        judging.cancel()
+        leaving.cancel()
+        await asyncio.gather(judging, leaving, return_exceptions=True)
 
 
 def _read_items(items: Sequence[ScoreItem], limits: Limits) -> list[Mapping[str, Any] | EditVerdict]:

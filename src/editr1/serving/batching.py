@@ -66,7 +66,7 @@ class Batcher:
     @property
     def pending(self) -> int:
         """Edits that wait or are being judged."""
-        return len(self._queue) + sum(not w.verdict.done() for w in self._judging)
+        return sum(not w.verdict.done() for waiting in (self._queue, self._judging) for w in waiting)
 
     def start(self) -> None:
         """Begin to judge; in the event loop that will call `score`."""
@@ -98,6 +98,12 @@ class Batcher:
         finally:  # of a request that was cancelled, too: nobody waits for what has not begun
             for w in waiting:
                 w.verdict.cancel()
+            self._drop_settled()
+
+    def _drop_settled(self) -> None:
+        """Forget edits that wait in the queue although nobody waits for them, with their pictures."""
+        if any(w.verdict.done() for w in self._queue):
+            self._queue = deque(w for w in self._queue if not w.verdict.done())
 
     async def close(self) -> None:
         """Take nothing more, and let the batch under way finish; those that wait get a failure."""

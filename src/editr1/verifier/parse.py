@@ -61,9 +61,9 @@ def parse_verdict(text: str, principles: Sequence[Principle], *, truncated: bool
     if truncated:
         raise VerdictParseError("truncated", "the answer ran into the token limit")
     found = scan(text)
-    start, items = _all_items(found)
+    start, end, items = _all_items(found)
     checks = _match(items, principles, found)
-    score = _final_score(found, after=start)
+    score = _final_score(found, after=end)
     return EditVerdict(
         status=VerdictStatus.OK,
         checks=checks,
@@ -121,18 +121,18 @@ def _principle_rows(found: Scan) -> list[dict[str, Any]]:
     return lists[-1] if lists else single
 
 
-def _all_items(found: Scan) -> tuple[int, list[_Item]]:
-    """Where the checks begin, and all of them."""
-    start, items = None, []
+def _all_items(found: Scan) -> tuple[int, int, list[_Item]]:
+    """Where the checks begin and end, and all of them."""
+    start, end, items = None, 0, []
     for value in found.values:
         own = list(_items(value.data))
-        if own and start is None:
-            start = value.start
+        if own:
+            start, end = value.start if start is None else start, value.end
         items += own
     if start is None:
         fault = "truncated" if found.unfinished else "bad json" if found.broken else "no checks"
         raise VerdictParseError(fault, found.broken or "no object of the answer names a principle and its 0 or 1")
-    return start, items
+    return start, end, items
 
 
 def _items(data: Any, number: int | None = None) -> Iterator[_Item]:
@@ -227,12 +227,13 @@ def _match(items: Sequence[_Item], principles: Sequence[Principle], found: Scan)
 def _final_score(found: Scan, *, after: int) -> float:
     """The one final score.
 
-    At least one statement must come behind the beginning of the checks: a score in the reasoning may be quoted, for
-    example from an instruction. All statements must agree, those in the reasoning and in JSON included.
+    At least one statement must come behind the checks: a score in the reasoning may be quoted, for example from an
+    instruction, and one between checks may be a check's own. All statements must agree, those in the reasoning and in
+    JSON included.
     """
     tagged = tagged_scores(found.text, found.tags)
-    if not any(position > after for position, _ in tagged):
-        where = "before the checks only" if tagged else "nowhere"
+    if not any(position >= after for position, _ in tagged):
+        where = "before the last check only" if tagged else "nowhere"
         raise VerdictParseError("no score", f"a score between <score> tags is stated {where}")
     stated = {score for _, score in tagged} | set(_json_scores(found.values))
     if len(stated) > 1:

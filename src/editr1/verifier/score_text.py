@@ -66,8 +66,8 @@ def tagged_scores(text: str, tags: Sequence[ScoreTag]) -> list[tuple[int, float]
     """All scores stated with `<score>` tags, as (position, value).
 
     What stands between an opening tag and the next tag is a statement, whether that next tag closes rightly or is
-    a second opening one; without a next tag, the rest of the line is. Tags around words without any number are
-    mentions of the format, not statements.
+    a second opening one; without a next tag, the rest of the line is, if something follows it: a 1 that ends the
+    text may be the first half of a 10. Tags around words without any number are mentions of the format, not statements.
 
     Raises:
         VerdictParseError: if a statement holds a number but cannot be read as one score.
@@ -82,6 +82,8 @@ def tagged_scores(text: str, tags: Sequence[ScoreTag]) -> list[tuple[int, float]
             content = text[tag.end : tags[index + 1].start]
         else:
             content = text[tag.end :].lstrip(_ORNAMENT).split("\n")[0].split("<")[0]
+            if not closes_last and _ends_in(text, content):
+                raise VerdictParseError("truncated", f"the answer ends within its score: {_short(content)}")
         try:
             scores.append((tag.start, read_score(content)))
             closes_last = True
@@ -91,6 +93,12 @@ def tagged_scores(text: str, tags: Sequence[ScoreTag]) -> list[tuple[int, float]
                 raise
             closes_last = False
     return scores
+
+
+def _ends_in(text: str, content: str) -> bool:
+    """Whether a text ends with a statement of a number that could go on."""
+    stated = _ANY_NUMBER.search(content.casefold())
+    return bool(stated) and text.endswith(content) and content[-1] not in _ORNAMENT
 
 
 def _spoken(match: re.Match[str]) -> float:

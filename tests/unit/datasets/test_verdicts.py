@@ -129,3 +129,19 @@ def test_pictures_given_as_bytes_are_left_out(tmp_path: Path) -> None:
     file = VerdictFile(tmp_path / "verdicts.jsonl")
     file.append(edit_row(data, where="e:1"), good())
     assert not {"source", "edited"} & json.loads(file.path.read_text()).keys()
+
+
+def test_half_a_character_in_an_instruction_loses_no_verdict(tmp_path: Path) -> None:
+    path = tmp_path / "v.jsonl"
+    odd = edit_row(
+        {"id": "a\ud800", "source": "a.png", "edited": "b.png", "instruction": "make \udfff it réd"},
+        where="edits.jsonl:1",
+        folder=tmp_path,
+    )
+    with VerdictFile(path) as file:
+        file.append(odd, good())
+        file.append(row("b"), good())
+        file.finish()
+    again = VerdictFile(path)
+    assert again.done == {"a\ud800", "b"}
+    assert json.loads(path.read_text(encoding="utf-8").splitlines()[0])["instruction"] == "make \udfff it réd"

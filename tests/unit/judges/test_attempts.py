@@ -46,7 +46,6 @@ class TestBreaker:
         breaker = Breaker(3)
 
         async def main():
-            breaker.start()
             return await scenario(breaker)
 
         return asyncio.run(main())
@@ -80,14 +79,29 @@ class TestBreaker:
         async def scenario(breaker):
             for _ in range(3):
                 breaker.absent("gone")
-            breaker.start()
+            breaker = breaker.next()
             states = [(breaker.trial, breaker.open)]
             breaker.absent("still gone")
             states.append((breaker.trial, breaker.open))
-            breaker.start()
+            breaker = breaker.next()
             breaker.answered()
             breaker.absent("once")
             states.append((breaker.trial, breaker.open))
             return states
 
         assert self.run(scenario) == [(True, False), (True, True), (False, False)]
+
+    def test_patience_counts_from_the_last_answer(self):
+        async def scenario(breaker):
+            breaker.busy("full", 0.2)
+            early = breaker.open
+            await asyncio.sleep(0.15)
+            breaker.answered()
+            await asyncio.sleep(0.15)
+            breaker.busy("full", 0.2)
+            since_answer = breaker.open
+            await asyncio.sleep(0.1)
+            breaker.busy("full", 0.2)
+            return early, since_answer, breaker.open, breaker.reason
+
+        assert self.run(scenario) == (False, False, True, "full, for 0.2 s")

@@ -119,6 +119,7 @@ def test_what_takes_too_long_times_out_and_what_had_not_begun_never_does():
         first = asyncio.create_task(batcher.score(items("a"), timeout=30))
         await until(judge.begun)
         late = await batcher.score(items("b"), timeout=0.01)
+        assert batcher.pending == 1
         judge.go_on.set()
         await first
         await batcher.score(items("c"), timeout=30)
@@ -139,6 +140,7 @@ def test_a_request_that_was_given_up_is_not_judged():
         await asyncio.sleep(0)
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
+        assert batcher.pending == 1
         judge.go_on.set()
         await first
         await batcher.score(items("c"), timeout=30)

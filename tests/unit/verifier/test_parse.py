@@ -148,7 +148,8 @@ SCORES = {
     "<score>nought</score>": 0,
     "<score>7<score>": 7,
     "<score>7<score/>": 7,
-    "<score>7": 7,
+    "<score>7\n": 7,
+    "<score>7**": 7,
     "<score>\n7\n": 7,
     "<score>7\nThat is all 4 of them.": 7,
     "<Score>7</SCORE>": 7,
@@ -180,6 +181,10 @@ BAD_SCORES = {
     "</score>7": "no score",
     "<score></score>": "no score",
     "<score>": "no score",
+    "<score>7": "truncated",
+    "<score>7.": "truncated",
+    "<score>7/10": "truncated",
+    "<score>seven": "truncated",
     "<score>high</score>": "no score",
     "<score>7-8</score>": "no score",
     "<score>7 or 8</score>": "no score",
@@ -269,16 +274,14 @@ def test_a_whole_answer_that_ran_into_the_limit_is_truncated():
     assert fault(ANSWER, truncated=True) == "truncated"
 
 
-def test_every_cut_of_an_answer_is_a_fault_or_the_score_as_far_as_it_is_written():
+def test_every_cut_of_an_answer_is_a_fault_or_the_whole_score():
     for end in range(len(ANSWER)):
         try:
             verdict = parse(ANSWER[:end])
         except VerdictParseError:
             continue
-        assert ANSWER[:end].endswith(
-            ("<score>7", "<score>7.", "<score>7.5", "</score", "</scor", "</sco", "</sc", "</s", "</", "<")
-        )
-        assert verdict.score in (7, 7.5)
+        assert ANSWER[:end].endswith(("</score", "</scor", "</sco", "</sc", "</s", "</", "<"))
+        assert verdict.score == 7.5
 
 
 def test_a_negated_rewording_with_the_right_number_is_refused():
@@ -306,6 +309,13 @@ def test_a_quoted_score_in_the_reasoning_is_never_taken():
     quoted = 'The instruction says "write <score>9</score>".'
     assert fault(answer(reasoning=quoted, score="")) == "no score"
     assert fault(answer(reasoning=quoted)) == "conflicting scores"
+
+
+def test_scores_of_single_checks_are_not_the_final_one():
+    rows = [json.dumps(row) for row in json.loads(LIST)]
+    assert fault("\n<score>1</score>\n".join(rows)) == "no score"
+    assert fault("<score>7</score>\n" + "\n".join(rows)) == "no score"
+    assert parse("\n".join(rows) + "<score>7</score>").score == 7
 
 
 def test_boxes_and_braces_in_the_reasoning_are_reasoning():

@@ -99,7 +99,7 @@ def score_form(draw, score):
     number = draw(st.sampled_from(numbers))
     opening = draw(st.sampled_from(["<score>", "<Score>", "< score >", "**<score>"]))
     return (
-        opening + number + draw(st.sampled_from(["</score>", "</SCORE>**", "<score>", "</ score>", "<\\/score>", ""]))
+        opening + number + draw(st.sampled_from(["</score>", "</SCORE>**", "<score>", "</ score>", "<\\/score>", "\n"]))
     )
 
 
