@@ -19,6 +19,7 @@ from editr1.datasets import BadRow, EditRow, VerdictFile, count_rows, read_edits
 from editr1.errors import DataError, ImageError, JudgeError
 from editr1.images import load_image
 from editr1.types import EditVerdict, VerdictStatus
+from editr1.verifier.template import load_template
 
 if TYPE_CHECKING:
     from editr1.config import ScoreConfig
@@ -138,7 +139,7 @@ class _Run:
         while chunk := list(islice(todo, _CHUNK_PER_SLOT * self.config.judge.concurrency)):
             if verifier is None:  # only now: a run that finds all done needs no model
                 verifier = options.build_verifier(self.config, quiet=self.quiet)
-                self._warn_of_other_judges(verifier.judge.name)
+                self._warn_of_others(verifier.judge.name, verifier.template.hash)
             try:
                 self._score_chunk(verifier, chunk)
             except JudgeError as exc:
@@ -148,6 +149,9 @@ class _Run:
             if len(self.silence) >= _GONE_AFTER:
                 self.tally.stopped = self.silence[-1]
                 return
+        if verifier is None:  # nothing was left to do: it may have been done with other settings
+            template = self.config.template and load_template(self.config.template).hash
+            self._warn_of_others(self.config.judge.model or "embedded", template)
 
     def show_table(self) -> None:
         """Print one line per verdict: without a file, this is all that is left of them."""
@@ -203,17 +207,27 @@ class _Run:
         self.told.add(why)
         self.errors.print(f"warning: {where}: {why}", markup=False)
 
-    def _warn_of_other_judges(self, name: str) -> None:
-        """Say so if the file holds another judge's verdicts: they are kept, and one file then mixes two."""
+    def _warn_of_others(self, name: str, prompt_hash: str | None) -> None:
+        """Say so if the file holds verdicts of another judge, template or number of passes: they are kept, and one
+        file then mixes two.
+        """
         if self.file is None:
             return
-        others = {verdict.judge for verdict in self.file.verdicts.values() if verdict.ok} - {name}
-        if others:
-            self.errors.print(
-                f"warning: {self.file.path} holds verdicts of {', '.join(sorted(others))}, which are kept; "
-                f"name another --out to have all from {name}",
-                markup=False,
-            )
+        kept = [verdict for verdict in self.file.verdicts.values() if verdict.ok]
+        if others := {verdict.judge for verdict in kept} - {name}:
+            self._tell_of_others(f"verdicts of {', '.join(sorted(others))}", f"from {name}")
+        if prompt_hash is not None and {verdict.prompt_hash for verdict in kept} - {prompt_hash}:
+            self._tell_of_others("verdicts by another prompt template", "by this one")
+        counts = {1 if v.passes is None else len(v.passes.scores) + v.passes.failed for v in kept}
+        if other_counts := counts - {self.config.passes}:
+            found = " and ".join(f"{count}" for count in sorted(other_counts))
+            self._tell_of_others(f"verdicts of {found} passes", f"of {self.config.passes}")
+
+    def _tell_of_others(self, kept: str, wanted: str) -> None:
+        path = self.file and self.file.path
+        self.errors.print(
+            f"warning: {path} holds {kept}, which are kept; name another --out to have all {wanted}", markup=False
+        )
 
 
 def _pictures_load(row: EditRow) -> bool:

@@ -14,10 +14,11 @@ import torch
 from editr1.config import load as load_recipe
 from editr1.devices import find_device
 from editr1.editors.base import EditorOptions
-from editr1.editors.names import SHIPPED_EDITORS, resolve_editor, resolve_lora
+from editr1.editors.names import LORA_FILE, SHIPPED_EDITORS, SHIPPED_LORAS, resolve_editor, resolve_lora
 from editr1.editors.pipeline import PipelineEditor
 from editr1.errors import ConfigError, DataError, MissingExtraError, ModelError
 from editr1.judges.files import folder_digest
+from editr1.judges.names import check_place
 
 OPTIONS_FILE = "editr1.json"
 """Beside a model's `model_index.json`: the `EditorOptions` that it is to be used with."""
@@ -59,9 +60,12 @@ def build_editor(
     where = find_device(device)
     precision = _dtype(dtype, where)
     model = resolve_editor(model)
-    lora = lora if lora is None else resolve_lora(lora)
     folder = Path(model).expanduser()
-    _check_exists(folder, str(model))
+    check_place(model, ("model_index.json",), "editor", SHIPPED_EDITORS)
+    lora = lora if lora is None else resolve_lora(lora)
+    if lora is not None:
+        files = [p.name for p in Path(lora).glob("*.safetensors")]
+        check_place(lora, files or [LORA_FILE], "LoRA", SHIPPED_LORAS)
     try:
         import diffusers
     except ImportError as exc:
@@ -73,10 +77,10 @@ def build_editor(
             pipeline: Any = diffusers.DiffusionPipeline.from_pretrained(
                 source, torch_dtype=precision, revision=revision, use_safetensors=True
             )
-        if lora is not None:
-            pipeline.load_lora_weights(lora, use_safetensors=True)
     except Exception as exc:  # diffusers raises whatever its parts raise
         raise ModelError(f"the editor {model} cannot be loaded: {' '.join(str(exc).split())[:240]}") from exc
+    if lora is not None:
+        _put_on(pipeline, lora, model)
     pipeline.set_progress_bar_config(disable=True)
     chosen = merge_options(read_options(folder), options)
     fingerprint = f"{_fingerprint(folder, str(model), revision)}:{precision}:{_lora_fingerprint(lora)}"
@@ -127,15 +131,26 @@ def merge_options(base: EditorOptions, over: EditorOptions | None) -> EditorOpti
     return base if over is None else base.model_copy(update=over.model_dump(exclude_none=True))
 
 
-def _check_exists(folder: Path, model: str) -> None:
-    """Say what is wrong with a path before the hub client takes it for a hub id."""
-    if folder.is_dir():
-        if not (folder / "model_index.json").is_file():
-            raise ModelError(f"the folder {model} holds no pipeline (no model_index.json): name the folder that does")
-    elif folder.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
+def _put_on(pipeline: Any, lora: str, model: str) -> None:
+    """Load LoRA weights into a pipeline, all of them: diffusers leaves out, with a word in its log, what has no place.
+
+    Raises:
+        ModelError: if they cannot be read, or belong to another model.
+    """
+    try:
+        pipeline.load_lora_weights(lora, use_safetensors=True)
+        weights = pipeline.lora_state_dict(lora, use_safetensors=True)
+    except Exception as exc:  # as above
+        said = " ".join(str(exc).split())[:240]
+        raise ModelError(f"the LoRA {lora} cannot be put on the editor {model} ({said}): is it for another?") from exc
+    keys = weights[0] if isinstance(weights, tuple) else weights
+    prefix = "transformer."
+    wanted = {key.removeprefix(prefix).partition(".lora_A")[0] for key in keys if ".lora_A" in key}
+    there = {name for name, part in pipeline.transformer.named_modules() if hasattr(part, "lora_A")}
+    if missing := sorted(wanted - there) if wanted else ["of any kind"]:
         raise ModelError(
-            f"there is no editor at {model}: give the folder of a pipeline, a hub id, owner/name, or one that ships, "
-            f"{', '.join(SHIPPED_EDITORS)}"
+            f"the LoRA {lora} belongs to another model than {model}, which lacks {len(missing)} of the "
+            f"{len(wanted)} layers that it changes, such as {missing[0]}: name the editor that it was made for"
         )
 
 

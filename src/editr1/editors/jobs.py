@@ -54,13 +54,17 @@ def read_tasks(path: str | Path) -> Iterator[EditTask | BadRow]:
     Paths start from the file's folder. A row that cannot be read is reported in its place.
 
     Raises:
-        DataError: if there is no such file.
+        DataError: if there is no such file, or it is not UTF-8.
     """
     path = Path(path)
     if not path.is_file():
         raise DataError(f"there is no file of tasks at {path}")
     seen: set[str] = set()
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # JSON's texts may hold what else ends a line
+    except UnicodeDecodeError as exc:
+        raise DataError(f"{path} is no text in UTF-8 ({exc.reason} at byte {exc.start}): save it as UTF-8") from None
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         where = f"{path.name}:{number}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from editr1.devices import find_device
 from editr1.errors import ConfigError, ModelError
 from editr1.judges.files import folder_digest
-from editr1.judges.names import split_adapter
+from editr1.judges.names import SHIPPED, check_place, split_adapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +48,9 @@ def load(
         ConfigError: if device or dtype is unknown.
     """
     model, adapter = split_adapter(model, adapter)
-    _check_folder(model, "config.json", "model")
+    check_place(model, ("config.json",), "model", SHIPPED)
     if adapter is not None:
-        _check_folder(adapter, "adapter_model.safetensors", "adapter")
+        check_place(adapter, ("adapter_model.safetensors",), "adapter")
     where = find_device(device)
     kind = _dtype(dtype, where)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
@@ -84,19 +83,6 @@ def require_chat(processor: Any, name: str) -> None:
         raise ModelError(f"the model {name!r} does not read pictures: name an image-text-to-text model")
     if not (getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None)):
         raise ModelError(f"the model {name!r} has no chat template: name an instruction-tuned model")
-
-
-def _check_folder(name: str, wanted: str, what: str) -> None:
-    """Say what is wrong with a path before the hub client takes it for a hub id."""
-    path = Path(name).expanduser()
-    looks_like_path = path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1 or os.sep == "\\"
-    if path.is_dir():
-        if not (path / wanted).is_file():
-            raise ModelError(f"the folder {name} holds no {what} (no {wanted} in it): name the folder that does")
-    elif path.exists():
-        raise ModelError(f"the {what} {name} is a file: name the folder that holds {wanted}")
-    elif looks_like_path:
-        raise ModelError(f"no {what} {name!r}: give the path of a folder, a hub id such as owner/name, or 'embedded'")
 
 
 def _explain(model: str, exc: Exception) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from editr1.errors import ConfigError, ModelError
@@ -12,6 +14,9 @@ MODELS_FOLDER = Path(__file__).parents[1] / "models"
 
 MODEL_FILES = ("config.json", "adapter_config.json")
 """What the folder of a model holds, and that of a LoRA adapter on one."""
+
+_INNER = ("model", "lora", "adapter")
+"""Folders of a run that `editr1 train` leaves models in."""
 
 # What a user writes -> folder under `MODELS_FOLDER`.
 SHIPPED = {
@@ -33,6 +38,43 @@ _COMMANDS = {
     "sticker-base-small": "editr1 stickers train recipes/sticker/base-small.toml --ship",
     "sticker-base-large": "editr1 stickers train recipes/sticker/base-large.toml --ship",
 }
+
+
+def check_place(name: str, files: Sequence[str], what: str, shipped: Iterable[str] = ()) -> None:
+    """Say what is wrong with a path before the hub's client takes it for a hub id, and tries for minutes.
+
+    Args:
+        name: a folder or a hub id; names of what ships are resolved already.
+        files: of which the folder holds one.
+        what: for messages, e.g. "model".
+        shipped: names that would do, too.
+
+    Raises:
+        ModelError: if it is a file, a folder without such a file, or a path at which there is nothing.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not any((path / file).is_file() for file in files):
+            inner = next((part for part in _INNER if any((path / part / file).is_file() for file in files)), None)
+            advice = f"did you mean {path / inner}?" if inner else "name the folder that does"
+            raise ModelError(f"the folder {name} holds no {what} (no {' or '.join(files)} in it): {advice}")
+        return
+    if path.exists():
+        raise ModelError(f"the {what} {name} is a file: name the folder that holds {' or '.join(files)}")
+    local = path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1 or os.sep == "\\"
+    if local or path.parent.is_dir():
+        near = difflib.get_close_matches(name, [*shipped, *_beside(path)], n=1, cutoff=0.7)
+        hint = f"did you mean {near[0]!r}? Else " if near else ""
+        names = f", or one that ships: {', '.join(shipped)}" if shipped else ""
+        raise ModelError(f"there is no {what} {name!r}: {hint}give the path of a folder, a hub id, owner/name{names}")
+
+
+def _beside(path: Path) -> list[str]:
+    """Paths of the folders that are where one was looked for."""
+    try:
+        return [str(other) for other in path.parent.iterdir() if other.is_dir()]
+    except OSError:
+        return []
 
 
 def resolve_model(name: str | Path) -> str:

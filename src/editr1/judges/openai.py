@@ -39,8 +39,8 @@ class OpenAIJudge:
     What is worth asking again is asked again, with doubling waits: 408, 409, 5xx, broken connections, unreadable
     answers, and time-outs (`timeout_retries` times). A 429 is waited out, by its Retry-After where it has one, as
     long as some request gets an answer within `patience` seconds. When `give_up_after` requests in a row got no
-    answer at all, the rest of the batch fails at once. Threads may share a judge. A reply's `usage.calls` counts attempts, and its
-    `seconds` cover them and the waits between them.
+    answer at all, the rest of the batch fails at once. Threads may share a judge. A reply's `usage.calls` counts
+    attempts, and its `seconds` cover them and the waits between them.
 
     Args:
         model: as the server names it.
@@ -238,8 +238,8 @@ class OpenAIJudge:
         try:
             return read_completion(completion)
         except Exception as exc:  # a shape that nobody has thought of: this one call's failure, too
-            said = shorten(f"{type(exc).__name__}: {exc}", 120)
-            return Failure(ReplyStatus.ERROR, f"the server's answer cannot be read ({said})", retry=True), Usage()
+            shape = shorten(f"{type(exc).__name__}: {exc}", 120)
+            return Failure(ReplyStatus.ERROR, f"the server's answer cannot be read ({shape})", retry=True), Usage()
 
     def _fields(self, request: ChatRequest, token_field: str) -> dict[str, Any]:
         sampling = request.sampling
@@ -325,13 +325,13 @@ def read_completion(completion: Any) -> tuple[ChatReply | Failure, Usage]:
     usage = Usage(_count(getattr(counts, "prompt_tokens", 0)), _count(getattr(counts, "completion_tokens", 0)))
     if not choices or not isinstance(choices, list):
         said = getattr(completion, "error", None) or completion
-        message = f"the server's answer is no chat completion ({shorten(str(said), 120)})"
-        return Failure(ReplyStatus.ERROR, message, retry=True), usage
+        why = f"the server's answer is no chat completion ({shorten(str(said), 120)})"
+        return Failure(ReplyStatus.ERROR, why, retry=True), usage
     choice = choices[0]
     message = getattr(choice, "message", None)
     if message is None:
-        said = shorten(str(choice), 120)
-        return Failure(ReplyStatus.ERROR, f"the server's answer holds no message ({said})", retry=True), usage
+        got = shorten(str(choice), 120)
+        return Failure(ReplyStatus.ERROR, f"the server's answer holds no message ({got})", retry=True), usage
     text = _plain(getattr(message, "content", None))
     refusal = getattr(message, "refusal", None)
     ended = str(getattr(choice, "finish_reason", None) or "").lower()

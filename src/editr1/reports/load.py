@@ -23,7 +23,7 @@ def load_items(path: str | Path) -> list[dict[str, Any]]:
     else the last.
 
     Raises:
-        DataError: if there is no such file.
+        DataError: if there is no such file, or no line of it is a verdict.
     """
     path = Path(path)
     if path.is_dir():
@@ -34,16 +34,21 @@ def load_items(path: str | Path) -> list[dict[str, Any]]:
             f"or a run directory that holds {VERDICTS_FILE}"
         )
     kept: dict[str, dict[str, Any]] = {}
+    first, readable = "", False
     with path.open(encoding="utf-8-sig", errors="replace") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                item = _item(line, number, path)
+                item, error = _item(line, number, path)
+                first, readable = first or error, readable or not error
                 if item["id"] not in kept or _ok(item) or not _ok(kept[item["id"]]):
                     kept[item["id"]] = item
+    if kept and not readable:
+        raise DataError(f"{path} holds no verdicts ({first}): name a file that `editr1 score --out` wrote")
     return list(kept.values())
 
 
-def _item(line: str, number: int, path: Path) -> dict[str, Any]:
+def _item(line: str, number: int, path: Path) -> tuple[dict[str, Any], str]:
+    """A line as an item, and why it is no verdict, or nothing."""
     where = f"line {number} of {path.name}"
     try:
         data = json.loads(line)
@@ -60,11 +65,11 @@ def _item(line: str, number: int, path: Path) -> dict[str, Any]:
         verdict = EditVerdict.from_dict(data).to_dict()
     except BAD_VERDICT as exc:
         return _broken(f"{where} is no verdict: {describe(exc)}", item)
-    return {**item, "verdict": verdict}
+    return {**item, "verdict": verdict}, ""
 
 
-def _broken(error: str, item: dict[str, Any]) -> dict[str, Any]:
-    return {**item, "verdict": EditVerdict(VerdictStatus.ERROR, id=item["id"], error=error).to_dict()}
+def _broken(error: str, item: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    return {**item, "verdict": EditVerdict(VerdictStatus.ERROR, id=item["id"], error=error).to_dict()}, error
 
 
 def _ok(item: dict[str, Any]) -> bool:

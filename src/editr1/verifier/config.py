@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from editr1.errors import ConfigError
+from editr1.judges.names import MODEL_FILES, SHIPPED, check_place
 from editr1.verifier.template import PromptTemplate, load_template, names
 
 CONFIG_NAME = "verifier_config.json"
@@ -72,10 +73,15 @@ class VerifierConfig(BaseModel):
 
 
 def find_config(model: str, revision: str | None = None) -> Path | None:
-    """The config of a model in a folder or on the hub; None where there is none, or the hub cannot be reached."""
+    """The config of a model in a folder or on the hub; None where there is none, or the hub cannot be reached.
+
+    Raises:
+        ModelError: if it is a path at which there is no model.
+    """
     if Path(model).is_dir():
         path = Path(model) / CONFIG_NAME
         return path if path.is_file() else None
+    check_place(model, MODEL_FILES, "model", SHIPPED)
     from transformers.utils.hub import cached_file
 
     try:

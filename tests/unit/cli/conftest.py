@@ -18,6 +18,7 @@ from editr1.errors import ImageError, JudgeError
 from editr1.images import load_image
 from editr1.judges.names import SHIPPED
 from editr1.types import Category, Check, EditVerdict, PassStats, Principle, VerdictStatus
+from editr1.verifier.template import load_template
 
 PRINCIPLES = (
     Principle("Is the car red?", Category.FOLLOW),
@@ -46,6 +47,8 @@ class FakeVerifier:
         self.judge = judge
         self.settings = settings
         self.notice = settings["notice"]
+        given = settings["template"]
+        self.template = load_template(given) if isinstance(given, str) else given
         self.seen: list[str] = []
         FakeVerifier.built.append(self)
 
@@ -71,8 +74,17 @@ class FakeVerifier:
             return EditVerdict(VerdictStatus(word), error=f"it was told to: {rest}", judge="fake", id=id)
         checks = tuple(Check(p, k == 0, "because [it] is") for k, p in enumerate(principles or PRINCIPLES))
         passes = self.settings["passes"]
-        stats = PassStats((float(rest),) * passes, 0.25, (1.0, 0.75), failed=1) if passes > 1 else None
-        return EditVerdict(VerdictStatus.OK, checks, 0.5, float(rest), judge="fake", id=id, passes=stats)
+        stats = PassStats((float(rest),) * (passes - 1), 0.25, (1.0, 0.75), failed=1) if passes > 1 else None
+        return EditVerdict(
+            VerdictStatus.OK,
+            checks,
+            0.5,
+            float(rest),
+            judge="fake",
+            prompt_hash=self.template.hash,
+            id=id,
+            passes=stats,
+        )
 
     def score_many(
         self,

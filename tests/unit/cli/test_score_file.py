@@ -168,6 +168,22 @@ def test_verdicts_of_another_judge_are_kept_but_told(
     assert "v.jsonl holds verdicts of gpt, which are kept; name another --out to have all from fake" in result.err
 
 
+def test_finished_verdicts_of_other_settings_are_told_of_too(
+    editr1_run: Callable[..., Any], edits: Callable[..., Path], built: list[Any]
+) -> None:
+    """No model is loaded to say so."""
+    path = edits("score 1")
+    at = ("score", path, "--out", "v.jsonl", "--base-url", "http://x/v1", "--model")
+    editr1_run(*at, "fake")
+    built.clear()
+    assert "warning" not in editr1_run(*at, "fake").err
+    other = editr1_run(*at, "some/other")
+    assert "v.jsonl holds verdicts of fake, which are kept; name another --out to have all from some/other" in other.err
+    more = editr1_run(*at, "fake", "--passes", "4")
+    assert "v.jsonl holds verdicts of 1 passes, which are kept; name another --out to have all of 4" in more.err
+    assert built == []
+
+
 def test_parquet_and_its_report(editr1_run: Callable[..., Any], tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 6), "green").save(buffer, "PNG")

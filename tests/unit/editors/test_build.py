@@ -88,7 +88,7 @@ def test_options_that_cannot_be_read(saved: Path, tmp_path: Path, content: str, 
 
 
 def test_models_that_are_not_there(tmp_path: Path, saved: Path) -> None:
-    with pytest.raises(ModelError, match="no editor at"):
+    with pytest.raises(ModelError, match="there is no editor"):
         build_editor(tmp_path / "nowhere")
     with pytest.raises(ModelError, match=r"no model_index\.json"):
         build_editor(tmp_path)
@@ -179,3 +179,24 @@ def test_options_are_plain_json(saved: Path) -> None:
         "steps": 4,
         "max_text_tokens": 24,
     }
+
+
+def test_a_lora_of_another_editor_is_refused(saved: Path) -> None:
+    """diffusers would leave out what has no place, and edit on."""
+    with pytest.raises(ModelError, match=r"(belongs to another model|is it for another)"):
+        build_editor("embedded", lora="sticker-qwen-small-rl-gcpo-large")
+    with pytest.raises(ModelError, match=r"(belongs to another model|is it for another)"):
+        build_editor(saved, lora="sticker-kontext-small-rl-gcpo-small")
+
+
+def test_a_lora_that_is_not_there_is_not_the_editors_fault(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="there is no LoRA.*did you mean 'sticker-kontext-small-rl-gcpo-small'"):
+        build_editor("embedded", lora="sticker-kontext-small-rl-gpco-small")
+    with pytest.raises(ModelError, match=r"holds no LoRA \(no pytorch_lora_weights.safetensors in it\)"):
+        build_editor("embedded", lora=tmp_path)
+    (tmp_path / "lora").mkdir()
+    (tmp_path / "lora" / "pytorch_lora_weights.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match="did you mean .*lora"):
+        build_editor("embedded", lora=tmp_path)
+    with pytest.raises(ModelError, match=r"the LoRA .* cannot be put on the editor"):
+        build_editor("embedded", lora=tmp_path / "lora")

@@ -16,7 +16,7 @@ from editr1.editors import build_editor, sample_images
 from editr1.editors.jobs import EditFolder, read_tasks
 from editr1.editors.sticker_pipeline import save_pipeline
 from editr1.editors.testing import KONTEXT_OPTIONS, tiny_kontext
-from editr1.errors import ConfigError
+from editr1.errors import ConfigError, DataError
 from editr1.types import EditTask
 
 Run = Callable[..., tuple[int, str, str]]
@@ -178,3 +178,16 @@ def test_a_task_file_with_a_byte_order_mark(tmp_path: Path) -> None:
     (task,) = read_tasks(path)
     assert isinstance(task, EditTask)
     assert task.source == tmp_path / "a.png"
+
+
+def test_line_ends_of_unicode_in_an_instruction_do_not_end_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.jsonl"
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    told = "Write 'a\u2028b\x85c' on it"
+    path.write_text(json.dumps({"source": "a.png", "instruction": told}, ensure_ascii=False) + "\r\n", encoding="utf-8")
+    (task,) = read_tasks(path)
+    assert isinstance(task, EditTask)
+    assert task.instruction == told
+    path.write_bytes(b'{"source": "a.png", "instruction": "caf\xe9"}\n')
+    with pytest.raises(DataError, match="no text in UTF-8.*save it as UTF-8"):
+        list(read_tasks(path))

@@ -10,6 +10,7 @@ import pytest
 from editr1.editors import names as editors
 from editr1.errors import ModelError
 from editr1.judges import names
+from editr1.judges.names import SHIPPED, check_place
 
 TABLES = [(names.SHIPPED, names._COMMANDS), (editors.SHIPPED_EDITORS, editors._COMMANDS)]
 
@@ -66,3 +67,18 @@ def test_an_adapter_without_a_base_is_an_error(tmp_path: Path, text: str, why: s
     (tmp_path / "adapter_config.json").write_text(text)
     with pytest.raises(ModelError, match=why):
         names.split_adapter(str(tmp_path))
+
+
+def test_a_path_without_a_model_is_told_of_before_the_hub_is_asked(tmp_path, monkeypatch):
+    """A path such as runs/gpco looks like a hub id, which the hub's client would look for, for minutes without one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "gcpo" / "model").mkdir(parents=True)
+    (tmp_path / "runs" / "gcpo" / "model" / "config.json").write_text("{}")
+    check_place("runs/gcpo/model", ("config.json",), "model")
+    with pytest.raises(ModelError, match=r"no model 'runs/gpco': did you mean 'runs/gcpo'\?"):
+        check_place("runs/gpco", ("config.json",), "model")
+    with pytest.raises(ModelError, match=r"did you mean runs/gcpo/model\?"):
+        check_place("runs/gcpo", ("config.json",), "model")
+    with pytest.raises(ModelError, match=r"did you mean 'sticker-gcpo-large'.*ships: .*embedded"):
+        check_place("sticker-gcpo-larg", ("config.json",), "model", SHIPPED)
+    check_place("Qwen/Qwen2.5-VL-7B-Instruct", ("config.json",), "model", SHIPPED)

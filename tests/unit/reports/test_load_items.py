@@ -63,7 +63,6 @@ def test_a_missing_picture_does_not_stop_the_report(run, tmp_path):
         ('{"id": "x"}', "is no verdict: 'status' is missing"),
         ('{"status": "ok", "score": "high", "average_score": 1, "checks": []}', "is no verdict"),
         ('{"status": "ok", "score": 7, "average_score": 1, "checks": [3]}', "is no verdict"),
-        ('{"status": "refused", "usage": {"dollars": 3}}', "is no verdict"),
         ('{"status": "refused", "seconds": "long"}', "is no verdict"),
         ("[" * 100_000, "is not JSON"),
         ("9" * 5000, "is not JSON"),
@@ -111,3 +110,8 @@ def test_lines_without_id_are_named_by_number(run):
 def test_no_verdicts_is_one_sentence(tmp_path):
     with pytest.raises(DataError, match=r"no verdicts at .*verdicts\.jsonl: name a JSONL file"):
         load_items(tmp_path)
+
+
+def test_a_file_without_any_verdict_is_an_error(run):
+    with pytest.raises(DataError, match="holds no verdicts .line 1 of verdicts.jsonl is no verdict.*score --out"):
+        load_items(run('{"id": "a", "source": "a.png", "instruction": "Add a hat"}', "[1]"))
