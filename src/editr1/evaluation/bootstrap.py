@@ -35,6 +35,7 @@ def bootstrap(
     seed: int = 0,
     level: float = 0.95,
     clusters: Sequence[str] | None = None,
+    bounds: tuple[float, float] | None = None,
 ) -> Estimate:
     """A statistic of summed counts, with its percentile interval over resampled items.
 
@@ -49,6 +50,9 @@ def bootstrap(
         seed: of the resampling.
         level: of the interval.
         clusters: of each item, what it belongs to; each item is its own if None.
+        bounds: least and greatest value that the statistic can have. Where all resamples agree, because every item is
+            right, or there is one cluster, the percentile interval has no width, which would be false certainty; it
+            then reaches towards the bounds as far as the exact binomial (Clopper-Pearson) limit of n of n.
 
     Raises:
         ValueError: if there are no items.
@@ -65,6 +69,9 @@ def bootstrap(
     tail = (1 - level) / 2
     draws = draws[~np.isnan(draws)]
     low, high = np.quantile(draws, [tail, 1 - tail]) if len(draws) else (np.nan, np.nan)
+    if bounds is not None and low == high:
+        unseen = 1 - tail ** (1 / number)  # share of clusters that may be otherwise, though none of these is
+        low, high = value - unseen * (value - bounds[0]), value + unseen * (bounds[1] - value)
     return Estimate(value, float(low), float(high), items)
 
 
@@ -75,6 +82,12 @@ def summed(counts: Array, clusters: Sequence[str]) -> Array:
     found = np.zeros((len(numbers), counts.shape[1]))
     np.add.at(found, index, counts)
     return found
+
+
+SHARE = (0.0, 1.0)
+"""Bounds of a share of items."""
+DIFFERENCE = (-1.0, 1.0)
+"""Bounds of a difference between two shares."""
 
 
 def share(sums: Array) -> Array:

@@ -24,7 +24,7 @@ import numpy as np
 from editr1.datasets import BadRow
 from editr1.errors import ConfigError, DataError
 from editr1.evaluation.agreement import kappas, krippendorff_alpha
-from editr1.evaluation.bootstrap import Array, Estimate, bootstrap
+from editr1.evaluation.bootstrap import DIFFERENCE, Array, Estimate, bootstrap
 from editr1.evaluation.metrics import ROUNDING, sign_test
 from editr1.evaluation.paired import editor_key, main_figure
 from editr1.evaluation.runs import read_rows
@@ -179,7 +179,7 @@ def gsb(marks: Mapping[str, Mapping[str, Mark]], seed: int = 0) -> GsbResult:
     counts = np.array([_counts(list(by_annotator.values())) for by_annotator in marks.values()], float)
     net = counts[:, 0] - counts[:, 2] if len(counts) else counts
     better, worse = int((net > 0).sum()), int((net < 0).sum())
-    estimate = bootstrap(counts, _gsb, seed=seed)
+    estimate = bootstrap(counts, _gsb, seed=seed, bounds=DIFFERENCE)
     good, same, bad = (int(n) for n in counts.sum(axis=0))
     return GsbResult(good, same, bad, estimate, better, worse, sign_test(better, worse))
 

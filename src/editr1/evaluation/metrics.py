@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from editr1.evaluation.bootstrap import Array, Estimate, bootstrap, share, summed
+from editr1.evaluation.bootstrap import DIFFERENCE, SHARE, Array, Estimate, bootstrap, share, summed
 
 ROUNDING = 1e-9
 """Scores have a few decimals: differences below this one are those of their binary form."""
@@ -126,11 +126,13 @@ def accuracy(results: Iterable[PairResult], seed: int = 0) -> Accuracy | None:
     contexts = contexts_of(answered)
 
     def of(column: Array, chosen: Sequence[str]) -> Estimate:
-        return bootstrap(np.stack([column, np.ones(len(column))], axis=1), share, seed=seed, clusters=chosen)
+        return bootstrap(
+            np.stack([column, np.ones(len(column))], axis=1), share, seed=seed, clusters=chosen, bounds=SHARE
+        )
 
     def macro(column: Array) -> Estimate:
         counts = np.concatenate([member * column[:, None], member], axis=1)
-        return bootstrap(counts, mean_of_shares, seed=seed, clusters=contexts)
+        return bootstrap(counts, mean_of_shares, seed=seed, clusters=contexts, bounds=SHARE)
 
     everything = np.array([float(r.choice is r.label) for r in wanted])
     return Accuracy(
@@ -155,7 +157,7 @@ def exact_match(results: Iterable[PairResult], seed: int = 0) -> Estimate | None
     if not answered:
         return None
     counts = np.array([[float(r.choice is r.label), 1.0] for r in answered])
-    return bootstrap(counts, share, seed=seed, clusters=contexts_of(answered))
+    return bootstrap(counts, share, seed=seed, clusters=contexts_of(answered), bounds=SHARE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,7 @@ def group_accuracy(results: Iterable[PairResult], seed: int = 0) -> GroupAccurac
         groups[result.group].append(result)
     whole = [group for group in groups.values() if all(r.choice is not None for r in group)]
     counts = np.array([[float(all(r.choice is r.label for r in group)), 1.0] for group in whole])
-    return GroupAccuracy(bootstrap(counts, share, seed=seed) if whole else None, len(groups) - len(whole))
+    return GroupAccuracy(bootstrap(counts, share, seed=seed, bounds=SHARE) if whole else None, len(groups) - len(whole))
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +211,10 @@ def order_check(results: Iterable[PairResult], seed: int = 0) -> OrderCheck | No
     trials = np.array([[sum(o is r.label for o in r.orders), sum(o is not None for o in r.orders)] for r in preferred])
     consistent = np.array([[float(a), 1.0] for a in agree])
     return OrderCheck(
-        consistent=bootstrap(consistent, share, seed=seed, clusters=contexts_of(both)),
+        consistent=bootstrap(consistent, share, seed=seed, clusters=contexts_of(both), bounds=SHARE),
         inconsistent=agree.count(False),
         first_shown=sum(picks) / len(picks) if picks else math.nan,
-        both_orders=bootstrap(trials.astype(float), share, seed=seed, clusters=contexts_of(preferred))
+        both_orders=bootstrap(trials.astype(float), share, seed=seed, clusters=contexts_of(preferred), bounds=SHARE)
         if len(trials)
         else None,
     )
@@ -262,8 +264,8 @@ def compare_judges(first: Iterable[PairResult], second: Iterable[PairResult], se
     gains, half_gains = (np.stack([of[:, 1] - of[:, 0], np.ones(len(shared))], axis=1) for of in (right, half))
     net = summed(gains, contexts)[:, 0]
     return JudgesCompared(
-        difference=bootstrap(gains, share, seed=seed, clusters=contexts),
-        half_credit_difference=bootstrap(half_gains, share, seed=seed, clusters=contexts),
+        difference=bootstrap(gains, share, seed=seed, clusters=contexts, bounds=DIFFERENCE),
+        half_credit_difference=bootstrap(half_gains, share, seed=seed, clusters=contexts, bounds=DIFFERENCE),
         only_first=int((gains[:, 0] < 0).sum()),
         only_second=int((gains[:, 0] > 0).sum()),
         contexts=len(net),

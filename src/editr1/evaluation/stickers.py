@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from editr1.evaluation.bootstrap import Array, Estimate, balanced, bootstrap, share
+from editr1.evaluation.bootstrap import DIFFERENCE, SHARE, Array, Estimate, balanced, bootstrap, share
 from editr1.stickers.draw import draw
 from editr1.stickers.examples import sample_edit
 from editr1.stickers.faults import EDITORS, StickerEdit, wrong_picture
@@ -82,10 +82,10 @@ def evaluate_edits(verifier: Scorer, number: int = 1000, split: str = "test", pr
     all_counts = rows["All"]
     by_kind = {k.value: all_counts[[e.task.kind is k for e, _ in good]] for k in kinds}
     return EditsResult(
-        parsed=bootstrap(parsed, share),
-        accuracy=bootstrap(all_counts, _accuracy),
-        balanced={name: bootstrap(counts, balanced) for name, counts in rows.items()},
-        by_kind={name: bootstrap(counts, _accuracy) for name, counts in by_kind.items()},
+        parsed=bootstrap(parsed, share, bounds=SHARE),
+        accuracy=bootstrap(all_counts, _accuracy, bounds=SHARE),
+        balanced={name: bootstrap(counts, balanced, bounds=SHARE) for name, counts in rows.items()},
+        by_kind={name: bootstrap(counts, _accuracy, bounds=SHARE) for name, counts in by_kind.items()},
         rank_correlation=_spearman([v.score or 0.0 for _, v in good], [utility(e.task, e.scene) for e, _ in good]),
         failures=dict(Counter(v.status.value for v in verdicts if not v.ok)),
         agreed={
@@ -110,7 +110,7 @@ def accuracy_difference(
     """
     common = sorted(first.keys() & second.keys())
     counts = np.array([[*first[name], *second[name]] for name in common], float).reshape(len(common), 4)
-    return bootstrap(counts, lambda s: s[..., 2] / s[..., 3] - s[..., 0] / s[..., 1], seed=seed)
+    return bootstrap(counts, lambda s: s[..., 2] / s[..., 3] - s[..., 0] / s[..., 1], seed=seed, bounds=DIFFERENCE)
 
 
 _FAMILIES: dict[str, Category | None] = {"All": None, **{c.short: c for c in Category}}
@@ -179,9 +179,9 @@ def evaluate_pairs(
     columns = {"win": (1.0, 0.0, 1.0), "tie": (0.0, 1.0, 1.0)}  # wins, ties, pairs
     counts = np.array([columns.get(o, (0.0, 0.0, 1.0)) for o in outcomes])
     return PairsResult(
-        strict=bootstrap(counts, lambda s: s[..., 0] / s[..., 2]),
-        half_credit=bootstrap(counts, lambda s: (s[..., 0] + s[..., 1] / 2) / s[..., 2]),
-        ties=bootstrap(counts, lambda s: s[..., 1] / s[..., 2]),
+        strict=bootstrap(counts, lambda s: s[..., 0] / s[..., 2], bounds=SHARE),
+        half_credit=bootstrap(counts, lambda s: (s[..., 0] + s[..., 1] / 2) / s[..., 2], bounds=SHARE),
+        ties=bootstrap(counts, lambda s: s[..., 1] / s[..., 2], bounds=SHARE),
         failed=outcomes.count("failed"),
     )
 
@@ -223,9 +223,9 @@ def evaluate_probes(
             means[name] += [] if value is None else [value]
     counts = np.array(rows, float)
     return ProbesResult(
-        ordered=bootstrap(counts[:, [0, 3]], share),
-        above_unchanged=bootstrap(counts[:, [1, 3]], share),
-        above_wrong=bootstrap(counts[:, [2, 3]], share),
+        ordered=bootstrap(counts[:, [0, 3]], share, bounds=SHARE),
+        above_unchanged=bootstrap(counts[:, [1, 3]], share, bounds=SHARE),
+        above_wrong=bootstrap(counts[:, [2, 3]], share, bounds=SHARE),
         mean_scores={name: float(np.mean(values)) if values else float("nan") for name, values in means.items()},
         failed=sum(not v.ok for v in verdicts),
     )

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from editr1.evaluation.bootstrap import balanced, bootstrap, share
+from editr1.evaluation.bootstrap import DIFFERENCE, SHARE, balanced, bootstrap, share
 
 
 def test_share_and_balanced_by_hand():
@@ -38,3 +38,20 @@ def test_interval_holds_the_value(right, seed):
 def test_nothing_to_estimate_from():
     with pytest.raises(ValueError, match="no items"):
         bootstrap(np.zeros((0, 2)), share)
+
+
+def test_agreement_of_all_resamples_is_no_certainty():
+    """Of 10 right out of 10, the exact two-sided 95 % limit is 0.025 ** (1/10) = 0.6915 (Clopper and Pearson); of one
+    cluster that is half right, 0.975 of the way to each bound: 0.5 -+ 0.4875."""
+    right = np.ones((10, 2))
+    every = bootstrap(right, share, bounds=SHARE)
+    assert (every.value, every.high) == (1.0, 1.0)
+    assert every.low == pytest.approx(0.6915, abs=1e-4)
+    none = bootstrap(right * [0, 1], share, bounds=SHARE)
+    assert (none.low, none.high) == (0.0, pytest.approx(0.3085, abs=1e-4))
+    one = bootstrap(np.array([[1.0, 1.0], [0.0, 1.0]]), share, clusters=["a", "a"], bounds=SHARE)
+    assert (one.low, one.high) == pytest.approx((0.0125, 0.9875))
+    same = bootstrap(right * [0, 1], share, bounds=DIFFERENCE)
+    assert (same.low, same.high) == pytest.approx((-0.3085, 0.3085), abs=1e-4)
+    some = np.array([[1.0, 1.0], [0.0, 1.0], [1.0, 1.0]])
+    assert bootstrap(some, share, bounds=SHARE) == bootstrap(some, share)

@@ -78,7 +78,7 @@ def test_the_difference_of_two_verifiers_by_hand():
     found = accuracy_difference(first, second)
     assert (found.value, found.items) == (0.25, 2)
     assert (found.low, found.high) == (0.0, 0.5)  # both edits are b, or both are a
-    assert accuracy_difference(first, first).high == 0
+    assert accuracy_difference(first, first).value == 0
     with pytest.raises(ValueError, match="no items"):
         accuracy_difference(first, {})
 
