@@ -122,22 +122,37 @@ def _list(outcomes: Sequence[Outcome]) -> None:
 
 
 def _say_what_would_be_run(place: Place, steps: Sequence[Step], outcomes: Sequence[Outcome]) -> None:
-    from editr1.evaluation.reproduction.places import MissingInput
-
+    figures: set[str] = set()  # steps of which no run ships that figures could be computed from
     for step, outcome in zip(steps, outcomes, strict=True):
         if outcome.there:
             typer.echo(f"{step.name}: {outcome.state.value}")
         elif step.name in place.settings.use:
             typer.echo(f"{step.name}: taken from {place.settings.use[step.name]}")
-        elif place.settings.from_checkpoints and step.trains:
-            typer.echo(f"{step.name}: taken from what ships")
-        elif step.command is None:
-            typer.echo(f"{step.name}: computed from {', '.join(step.needs)}")
         else:
-            try:
-                typer.echo(f"{step.name}: editr1 {' '.join(step.command(place))}")
-            except MissingInput as exc:
-                typer.echo(f"{step.name}: missing: {exc}")
+            typer.echo(f"{step.name}: {_what_would_be_done(place, step, figures)}")
+
+
+def _what_would_be_done(place: Place, step: Step, figures: set[str]) -> str:
+    """One line; adds the step to `figures` if it belongs there."""
+    from editr1.evaluation.reproduction.places import SHIPPED_MODELS, MissingInput
+
+    try:
+        if place.settings.from_checkpoints and step.trains:
+            if step.name not in SHIPPED_MODELS:
+                raise MissingInput("no result of it ships with this version")
+            place.digest(step.name)
+            figures.add(step.name)  # its curves, that is
+            return "taken from what ships"
+        if step.command is not None:
+            return f"editr1 {' '.join(step.command(place))}"
+        if not figures.intersection(step.needs):
+            return f"computed from {', '.join(step.needs)}"
+        why = f"no run of {', '.join(sorted(figures.intersection(step.needs)))} ships"
+    except MissingInput as exc:
+        why = str(exc)
+    figures.add(step.name)
+    ships = place.settings.from_checkpoints and place.shipped_file(step.name).is_file()
+    return "the result that ships" if ships else f"missing: {why}"
 
 
 def _write_page(place: Place, outcomes: Sequence[Outcome]) -> Path:

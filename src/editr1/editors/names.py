@@ -20,7 +20,6 @@ SHIPPED_LORAS = {
         "sticker-kontext-small-rl-sft-small",
         "sticker-kontext-small-rl-gcpo-small",
         "sticker-kontext-small-rl-gcpo-large",
-        "sticker-kontext-small-rl-oracle",
         "sticker-qwen-small-rl-gcpo-large",
     )
 }

@@ -393,6 +393,13 @@ def test_list_and_dry_run_do_nothing(editr1):
     assert code == 0
     assert len(listed.splitlines()) == len(plan())
     assert len(editr1("--list", "--from-checkpoints")[1].splitlines()) == len(plan()) - 3, "no curation, no base"
+    shipped = dict(line.split(": ", 1) for line in editr1("--dry-run", "--from-checkpoints")[1].splitlines())
+    assert shipped["gcpo/small"] == "taken from what ships"
+    assert {shipped[name] for name in ("ablation", "editor/oracle", "edits/oracle", "effect/editor-oracle")} == {
+        "the result that ships"
+    }
+    assert shipped["dynamics/gcpo-small"] == "the result that ships"
+    assert shipped["effect/gcpo-small"] == "computed from accuracy/sft-small, accuracy/gcpo-small"
     assert not Path("out").exists()
     assert editr1.fake.commands == []
 
