@@ -77,10 +77,18 @@ class VerdictStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principle:
-    """One yes/no question that a right edit answers with yes (section 3.1)."""
+    """One yes/no question that a right edit answers with yes (section 3.1).
+
+    Raises:
+        ValueError: if the category is a text that names none.
+    """
 
     question: str
     category: Category
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.category, Category):  # Principle("Is it red?", "Follow")
+            object.__setattr__(self, "category", Category.parse(str(self.category)))
 
     def to_dict(self) -> dict[str, str]:
         """`{"question", "category"}`, as in the paper's data."""

@@ -445,3 +445,16 @@ def test_json_of_a_request_survives_odd_text():
     with ChatServer(lambda body, n: answer(json.dumps(text_of(body)))) as server:
         [reply] = judge(server.url).chat([request(text)])
     assert json.loads(reply.text) == text
+
+
+def test_what_tells_one_server_from_another():
+    """A query may hold an API's version, or a key, which is not shown; a revision is the user's word."""
+    known = {
+        OpenAIJudge("m", base_url=url, api_key=KEY, revision=revision).fingerprint
+        for url in ("http://a/v1", "http://a/v1?api-version=1", "http://a/v1?api-version=2")
+        for revision in (None, "one", "two")
+    }
+    assert len(known) == 9
+    assert not any("api-version" in text for text in known)
+    with pytest.raises(ConfigError, match="no address of a server: write it like http"):
+        OpenAIJudge("m", base_url="localhost:8000/v1")

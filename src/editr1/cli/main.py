@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -74,6 +75,11 @@ def _root(
         os.environ[_DEBUG] = "1"
 
 
+_PLACE_FAULTS = ("EACCES", "EPERM", "EROFS", "EEXIST", "ENOTDIR", "EISDIR", "ENOSPC", "ENAMETOOLONG")
+_PLACES = frozenset(getattr(errno, name) for name in _PLACE_FAULTS)
+"""What the system says of a file or folder that a user named, and that cannot be used."""
+
+
 def run(arguments: Sequence[str] | None = None) -> None:
     """Run a command line and exit.
 
@@ -91,6 +97,9 @@ def run(arguments: Sequence[str] | None = None) -> None:
             raise
         if isinstance(exc, Editr1Error):
             typer.echo(f"error: {exc}", err=True)
+            sys.exit(EXIT_BAD_INPUT)
+        if isinstance(exc, OSError) and exc.filename and exc.errno in _PLACES:
+            typer.echo(f"error: {exc.filename}: {exc.strerror}: name another place, or mend this one", err=True)
             sys.exit(EXIT_BAD_INPUT)
         what = str(exc).strip().split("\n")[0]
         typer.echo(

@@ -29,11 +29,12 @@ def explain(
 
 
 def known_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """All dotted keys of a model: tables first, then what they hold."""
+    """All dotted keys of a model: tables first, then what they hold; `*` stands for a name that the user gives."""
     for name, field in model.model_fields.items():
         yield prefix + name
+        named = "*." if typing.get_origin(field.annotation) in (dict, Mapping) else ""
         for inner in _models_in(field.annotation):
-            yield from known_keys(inner, f"{prefix}{name}.")
+            yield from known_keys(inner, f"{prefix}{name}.{named}")
 
 
 def _sentence(
@@ -71,7 +72,7 @@ def _keys_of(location: tuple[int | str, ...], data: Any) -> list[str]:
 def _suggestion(keys: list[str], model: type[BaseModel]) -> str:
     """The nearest known key: first in the same table, then the same name in any other, then what the table knows."""
     table, name = keys[:-1], keys[-1]
-    everything = list(dict.fromkeys(known_keys(model)))
+    everything = list(dict.fromkeys(_with_names(key, table) for key in known_keys(model)))
     prefix = "".join(f"{key}." for key in table if not key.isdigit())
     siblings = [key for key in everything if key.startswith(prefix) and "." not in key[len(prefix) :]]
     by_name = {key[len(prefix) :]: key for key in siblings}
@@ -80,6 +81,15 @@ def _suggestion(keys: list[str], model: type[BaseModel]) -> str:
         if near := difflib.get_close_matches(name, candidates, n=1, cutoff=0.6):
             return f": did you mean '{candidates[near[0]]}'?"
     return f"; known are {', '.join(siblings)}" if siblings else ""
+
+
+def _with_names(key: str, table: list[str]) -> str:
+    """A known key with the names that the user gave to the tables on its way, as far as it is the same way."""
+    parts = key.split(".")
+    for place, part in enumerate(parts):
+        if part == "*":
+            parts[place] = table[place] if len(table) > place and parts[:place] == table[:place] else "NAME"
+    return ".".join(parts)
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

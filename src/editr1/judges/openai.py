@@ -61,6 +61,8 @@ class OpenAIJudge:
         detail: "low", "high" or "auto", for services that know it.
         token_limit: field for the longest answer, "max_tokens" or "max_completion_tokens". By default the first,
             until the server asks for the second.
+        revision: a word for what the server serves now, such as a commit: part of the fingerprint, so that answers in
+            a cache and results of other weights under the same name and address are told apart.
 
     Raises:
         JudgeError: if no key is set for a service that needs one.
@@ -87,6 +89,7 @@ class OpenAIJudge:
         image_format: str = "png",
         detail: str | None = None,
         token_limit: str | None = None,
+        revision: str | None = None,
     ) -> None:
         if image_format not in _MIME:
             raise ConfigError(f"unknown image format {image_format!r}: use one of {', '.join(_MIME)}")
@@ -98,6 +101,8 @@ class OpenAIJudge:
         self.name = model
         self.model = model
         self.base_url = base_url or os.environ.get("OPENAI_BASE_URL") or _DEFAULT_URL
+        if not self.base_url.startswith(("http://", "https://")):
+            raise ConfigError(f"{self.base_url!r} is no address of a server: write it like http://127.0.0.1:8000/v1")
         self.concurrency = concurrency
         self.timeout = timeout
         self.max_retries = max_retries
@@ -116,7 +121,12 @@ class OpenAIJudge:
         self._breaker = Breaker(give_up_after)
         self._ever_answered = False
         self.versions: set[str] = set()  # what the server says it is: "gpt-4.1" may be "gpt-4.1-2025-04-14"
-        options = json.dumps([self.extra_body, self.omit, image_format, detail], sort_keys=True)
+        said = [self.extra_body, self.omit, image_format, detail]
+        if query := urlsplit(self.base_url).query:  # which may hold a key, and which may hold a version
+            said.append(hashlib.sha256(query.encode()).hexdigest())
+        if revision is not None:
+            said.append(f"revision {revision}")
+        options = json.dumps(said, sort_keys=True)
         self.fingerprint = f"openai:{self._endpoint}:{model}:{hashlib.sha256(options.encode()).hexdigest()[:16]}"
 
     def __repr__(self) -> str:

@@ -63,6 +63,8 @@ class Verifier:
         passes_temperature: float = 0.7,
         max_image_pixels: int | None = MAX_PIXELS,
     ) -> None:
+        if isinstance(judge, str | Path):
+            raise ConfigError(f"a verifier is made around a judge: write Verifier.from_pretrained({str(judge)!r})")
         if passes < 1 or max_tries < 1:
             raise ConfigError(f"passes and max_tries must be at least 1, got {passes} and {max_tries}")
         if passes_temperature <= 0:

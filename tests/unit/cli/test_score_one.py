@@ -185,3 +185,13 @@ def test_version_and_help(editr1_run: Callable[..., Any]) -> None:
     text = editr1_run("--help").out
     assert all(command in text for command in ("score", "decompose", "report", "stickers", "demo"))
     assert editr1_run("scor").code == 2
+
+
+def test_a_place_that_cannot_be_written_is_the_users_to_mend(
+    editr1_run: Callable[..., Any], edits: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    result = editr1_run("score", edits("score 1"), "--out", tmp_path / "file" / "v.jsonl")
+    assert result.code == 2
+    assert f"error: {tmp_path / 'file'}" in result.err
+    assert "name another place" in result.err

@@ -10,6 +10,7 @@ from typing import Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
 
 from editr1.config import Recipe, ScoreConfig, dump, load
 from editr1.config.load import parse_override
@@ -80,6 +81,28 @@ def test_an_unknown_key_in_a_file_names_the_file_and_the_whole_path(tmp_path: Pa
     with pytest.raises(ConfigError) as caught:
         load(Train, path)
     assert str(caught.value) == f"{path}: unknown key 'stages.1.step': did you mean 'stages.steps'?"
+
+
+def test_a_suggestion_keeps_the_names_that_the_user_gave() -> None:
+    class Judge(Recipe):
+        model: str = "x"
+
+    class Reward(Recipe):
+        judge: Judge = Judge()
+        weight: float = 1.0
+
+    class Many(Recipe):
+        rewards: dict[str, Reward] = Field(default={})
+
+    for override, suggested in (
+        ("rewards.mine.judge.modle=y", "rewards.mine.judge.model"),
+        ("rewards.mine.model=y", "rewards.mine.judge.model"),
+        ("rewards.mine.wieght=2", "rewards.mine.weight"),
+        ("wieght=2", "rewards.NAME.weight"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load(Many, None, [override])
+        assert f"did you mean '{suggested}'?" in str(caught.value)
 
 
 def test_a_key_like_no_other_lists_what_is_known() -> None:

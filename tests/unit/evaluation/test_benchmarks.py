@@ -391,8 +391,9 @@ def test_own_preferences_by_hand(name, kit, honest, write_rows, tmp_path):
     turned = {"preferred": rows[0]["other"], "other": rows[0]["preferred"]}
     rows += [rows[0], rows[6] | {"preferred": rows[6]["other"], "other": rows[6]["preferred"]}]
     rows += [rows[0] | turned | {"annotator": "bob"}]
+    rows += [rows[1] | {"other": rows[1]["preferred"], "annotator": "eve"}]  # a picture preferred to itself
     result, loaded = kit.evaluate(REWARD_MODEL_BENCHMARKS["preference"], write_rows(rows, name), tmp_path / "r", honest)
-    assert loaded.counts == {"contradiction": 1, "duplicate": 1}
+    assert loaded.counts == {"contradiction": 1, "duplicate": 1, "row": 1}
     # row 6, one of the two wrong ones of kind a, contradicts itself and is gone; bob's pair is wrong: a 6/8, b 3/8
     assert result.same == 4
     assert values(result.official) == {"accuracy": pytest.approx(9 / 16)}

@@ -30,6 +30,8 @@ def read(row: Row, store: PictureStore) -> Pair:
     source, preferred, other = (
         store.take(column(row, name), row.root, name) for name in ("source", "preferred", "other")
     )
+    if preferred.digest == other.digest and not data.get("same"):
+        raise DataError("preferred and other are the same picture: there is nothing to prefer")
     instruction, annotator = text(row, "instruction"), str(data.get("annotator") or "")
     same = data.get("same")
     if same not in (None, True, False):
