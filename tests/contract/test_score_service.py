@@ -458,7 +458,7 @@ from test_score_service import score_by_shade
 judge = ScriptedJudge(score_by_shade, latency={latency})
 sock = bind("127.0.0.1", {port})
 print("ready", flush=True)
-run(create_app(Verifier(judge), max_batch=2), sock)
+run(create_app(Verifier(judge), max_batch=2), sock, grace={grace})
 print("bye", flush=True)
 """
 
@@ -469,8 +469,8 @@ def free_port():
         return s.getsockname()[1]
 
 
-def start(port, latency=0.0):
-    program = textwrap.dedent(PROGRAM).format(tests=os.path.dirname(__file__), port=port, latency=latency)  # noqa: PTH120
+def start(port, latency=0.0, grace=30.0):
+    program = textwrap.dedent(PROGRAM).format(tests=os.path.dirname(__file__), port=port, latency=latency, grace=grace)  # noqa: PTH120
     process = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -532,3 +532,22 @@ def test_told_to_stop_it_finishes_what_is_under_way():
     output, _ = process.communicate(timeout=300)
     assert [r.value for r in results] == [0.0, 0.1, 0.2, 0.3]
     assert "Traceback" not in output
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_told_to_stop_it_waits_no_longer_than_its_grace():
+    """A judgement of two minutes is under way; the service has a second."""
+    port = free_port()
+    process = start(port, latency=120.0, grace=1.0)
+    client = reward(f"http://127.0.0.1:{port}", max_retries=0)
+    results = []
+    asking = threading.Thread(target=lambda: results.extend(client.score(samples(1))))
+    asking.start()
+    while asking.is_alive() and pending(port) == 0:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    asking.join(60)
+    assert process.returncode is not None
+    assert [r.value for r in results] == [None]

@@ -86,18 +86,27 @@ def create_app(
     @app.post("/v1/score", response_model=None, responses={200: {"model": ScoreResponse}})
     async def score(request: ScoreRequest, connection: Request) -> Response:
         """Judge edits: as many verdicts as items, in their order."""
-        if len(request.items) > limits.items:
-            raise HTTPException(413, f"{len(request.items)} items are more than the limit of {limits.items}")
-        read = await asyncio.to_thread(_read_items, request.items, limits)
-        sound = [item for item in read if not isinstance(item, EditVerdict)]
-        found = await _while_connected(connection, batcher.score(sound, timeout=limits.seconds)) if sound else []
-        if found is None:
-            return Response(status_code=_CLIENT_CLOSED)
-        judged = iter(found)
-        verdicts = [item if isinstance(item, EditVerdict) else next(judged) for item in read]
-        return JSONResponse({"verdicts": [v.to_dict() for v in verdicts]})
+        return await _score(request, connection, batcher, limits)
 
     return app
+
+
+async def _score(request: ScoreRequest, connection: Request, batcher: Batcher, limits: Limits) -> Response:
+    """The verdicts on a request's items; items that cannot be read have failures of their own.
+
+    Raises:
+        HTTPException: if there are too many items.
+    """
+    if len(request.items) > limits.items:
+        raise HTTPException(413, f"{len(request.items)} items are more than the limit of {limits.items}")
+    read = await asyncio.to_thread(_read_items, request.items, limits)
+    sound = [item for item in read if not isinstance(item, EditVerdict)]
+    found = await _while_connected(connection, batcher.score(sound, timeout=limits.seconds)) if sound else []
+    if found is None:
+        return Response(status_code=_CLIENT_CLOSED)
+    judged = iter(found)
+    verdicts = [item if isinstance(item, EditVerdict) else next(judged) for item in read]
+    return JSONResponse({"verdicts": [v.to_dict() for v in verdicts]})
 
 
 async def _while_connected(

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+THREADS = "editr1-serve"
+"""What the names of the judging threads begin with."""
+_LAST_WORDS = 0.5
+"""Seconds for a batch that nobody waits for to end by itself."""
+
 
 class BusyError(Editr1Error, RuntimeError):
     """More edits wait than the service keeps; HTTP 429."""
@@ -60,7 +65,7 @@ class Batcher:
         self._arrived = asyncio.Event()
         self._judging: Sequence[_Waiting] = ()
         self._closed = False
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="editr1-serve")
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=THREADS)
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -106,13 +111,23 @@ class Batcher:
             self._queue = deque(w for w in self._queue if not w.verdict.done())
 
     async def close(self) -> None:
-        """Take nothing more, and let the batch under way finish; those that wait get a failure."""
+        """Take nothing more, and let the batch under way finish if anyone waits for it; those in the queue fail.
+
+        A batch that nobody waits for any more is left alone: a thread cannot be stopped, and may take long.
+        """
         self._closed = True
         while self._queue:
             _settle(self._queue.popleft(), self._failure(VerdictStatus.ERROR, "the service was shut down"))
         if self._task is not None:
             self._arrived.set()
-            await self._task
+            while self.pending and not self._task.done():  # requests that are cancelled take a moment to leave
+                await asyncio.wait([self._task], timeout=_LAST_WORDS)
+            await asyncio.wait([self._task], timeout=_LAST_WORDS)
+            if not self._task.done():
+                _log.warning("a batch of %d edits is left behind: nobody waits for it", len(self._judging))
+                self._task.cancel()
+                self._executor.shutdown(wait=False)
+                return
         self._executor.shutdown()
 
     async def _work(self) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
+import os
 import socket
+import sys
+import threading
 
 import uvicorn
 from fastapi import FastAPI
 
 from editr1.errors import ConfigError
+from editr1.serving.batching import THREADS
 
 
 def is_loopback(host: str) -> bool:
@@ -43,7 +48,8 @@ def run(app: FastAPI, sock: socket.socket, *, grace: float = 30.0) -> None:
     Args:
         app: the service.
         sock: bound, from `bind`.
-        grace: seconds that requests under way have to finish.
+        grace: seconds that requests under way have to finish. The process ends without a batch that takes longer, as
+            Python would wait for its thread.
     """
     config = uvicorn.Config(
         app,
@@ -55,3 +61,8 @@ def run(app: FastAPI, sock: socket.socket, *, grace: float = 30.0) -> None:
         h11_max_incomplete_event_size=64 * 1024,
     )
     uvicorn.Server(config).run(sockets=[sock])
+    if any(thread.name.startswith(THREADS) for thread in threading.enumerate()):
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
