@@ -91,7 +91,10 @@ def edit(
     }
 
     def load() -> PipelineEditor:
+        from editr1 import loading
         from editr1.editors import EditorOptions, build_editor
+
+        loading.shown = loading.shown and not quiet
 
         given = EditorOptions.model_validate({name: value for name, value in options.items() if value is not None})
         return build_editor(editor, options=given, lora=lora, dtype=dtype, device=device)

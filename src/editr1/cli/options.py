@@ -175,11 +175,13 @@ def build_verifier(config: ScoreConfig, *, quiet: bool = False) -> Verifier:
     Raises:
         ConfigError, ModelError, JudgeError, MissingExtraError: if it cannot be set up.
     """
+    from editr1 import loading
     from editr1.judges import Sampling, build_judge
     from editr1.judges.names import resolve_model
     from editr1.verifier import Verifier
     from editr1.verifier.config import VerifierConfig, find_config
 
+    loading.shown = loading.shown and not quiet
     settings = config.judge
     kind, model = settings.resolved_kind, settings.model
     if kind == "embedded":

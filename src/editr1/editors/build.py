@@ -19,6 +19,7 @@ from editr1.editors.pipeline import PipelineEditor
 from editr1.errors import ConfigError, DataError, MissingExtraError, ModelError
 from editr1.judges.files import folder_digest
 from editr1.judges.names import check_place
+from editr1.loading import hushed
 
 OPTIONS_FILE = "editr1.json"
 """Beside a model's `model_index.json`: the `EditorOptions` that it is to be used with."""
@@ -72,7 +73,7 @@ def build_editor(
         raise MissingExtraError("editing pictures", "editors") from exc
     source = str(folder if folder.is_dir() else model)
     try:
-        with warnings.catch_warnings():
+        with hushed(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*torch_dtype")  # the name that older ones know too
             pipeline: Any = diffusers.DiffusionPipeline.from_pretrained(
                 source, torch_dtype=precision, revision=revision, use_safetensors=True
@@ -138,8 +139,9 @@ def _put_on(pipeline: Any, lora: str, model: str) -> None:
         ModelError: if they cannot be read, or belong to another model.
     """
     try:
-        pipeline.load_lora_weights(lora, use_safetensors=True)
-        weights = pipeline.lora_state_dict(lora, use_safetensors=True)
+        with hushed():
+            pipeline.load_lora_weights(lora, use_safetensors=True)
+            weights = pipeline.lora_state_dict(lora, use_safetensors=True)
     except Exception as exc:  # as above
         said = " ".join(str(exc).split())[:240]
         raise ModelError(f"the LoRA {lora} cannot be put on the editor {model} ({said}): is it for another?") from exc

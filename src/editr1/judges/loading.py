@@ -13,6 +13,7 @@ from editr1.devices import find_device
 from editr1.errors import ConfigError, ModelError
 from editr1.judges.files import folder_digest
 from editr1.judges.names import SHIPPED, check_place, split_adapter
+from editr1.loading import hushed
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +56,18 @@ def load(
     kind = _dtype(dtype, where)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
-        processor = AutoProcessor.from_pretrained(model, **options)
-        weights: Any = AutoModelForImageTextToText.from_pretrained(model, dtype=kind, use_safetensors=True, **options)
+        with hushed():
+            processor = AutoProcessor.from_pretrained(model, **options)
+            weights: Any = AutoModelForImageTextToText.from_pretrained(
+                model, dtype=kind, use_safetensors=True, **options
+            )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as exc:
         raise ModelError(_explain(model, exc)) from exc
     commit = getattr(weights.config, "_commit_hash", None)
     identity = [f"folder:{folder_digest(model)}" if Path(model).is_dir() else f"hub:{model}@{commit or revision}"]
     if adapter is not None:
-        weights = merge(weights, adapter)
+        with hushed():
+            weights = merge(weights, adapter)
         identity.append(folder_digest(adapter) if Path(adapter).is_dir() else adapter)
     identity.append(str(weights.dtype).removeprefix("torch."))
     try:
