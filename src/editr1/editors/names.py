@@ -19,6 +19,7 @@ SHIPPED_LORAS = {
     for name in (
         "sticker-kontext-small-rl-sft-small",
         "sticker-kontext-small-rl-gcpo-small",
+        "sticker-kontext-small-rl-sft-large",
         "sticker-kontext-small-rl-gcpo-large",
         "sticker-qwen-small-rl-gcpo-large",
     )
