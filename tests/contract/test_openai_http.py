@@ -351,6 +351,17 @@ class TestServersThatGo:
             batches = list(threads.map(lambda k: client.chat([request(f"{k}{i}") for i in range(3)]), range(3)))
         assert all(r.ok for replies in batches for r in replies)
 
+    def test_threads_share_its_concurrency(self):
+        def behaviour(body, number):
+            time.sleep(0.05)
+            return answer("fine")
+
+        with ChatServer(behaviour) as server, ThreadPoolExecutor(3) as threads:
+            client = judge(server.url, concurrency=2)
+            batches = list(threads.map(lambda k: client.chat([request(f"{k}{i}") for i in range(4)]), range(3)))
+        assert server.most_at_once == 2
+        assert all(r.ok for replies in batches for r in replies)
+
 
 class TestCallers:
     def test_works_inside_a_running_event_loop(self):

@@ -10,6 +10,8 @@ import typer
 from editr1.cli import options
 from editr1.errors import ConfigError
 
+_REMOTE_BATCHES = 4
+
 
 @options.takes_judge
 def serve(
@@ -25,6 +27,15 @@ def serve(
         int | None, typer.Option("--passes", help="Verdicts to draw for each edit (default: 1).", show_default=False)
     ] = None,
     max_batch: Annotated[int, typer.Option(min=1, help="Most edits judged in one call.")] = 64,
+    parallel: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Batches judged at a time: 4 with --base-url, so that one slow answer holds up few; a local model is "
+            "fastest with 1, and takes no more.",
+            show_default=False,
+        ),
+    ] = None,
     window: Annotated[
         float, typer.Option(min=0, max=1000, help="Milliseconds that an idle service waits for company.")
     ] = 10.0,
@@ -52,14 +63,33 @@ def serve(
             f"listen on 127.0.0.1"
         )
     settings = given.resolve(passes=passes)
+    parallel = _parallel(parallel, remote=settings.judge.resolved_kind == "openai")
     limits = Limits(request_bytes=int(max_megabytes * MIB), image_pixels=int(max_megapixels * 1e6))
     sock = bind(host, port)
     with sock:
         verifier = options.build_verifier(settings, quiet=quiet)
-        app = create_app(verifier, limits=limits, token=token, max_batch=max_batch, window=window / 1000)
+        app = create_app(
+            verifier, limits=limits, token=token, max_batch=max_batch, window=window / 1000, parallel=parallel
+        )
         where = f"[{host}]" if ":" in host else host
         typer.echo(f"{verifier.judge.name} answers at http://{where}:{sock.getsockname()[1]}/v1/score", err=True)
         run(app, sock, grace=grace)
+
+
+def _parallel(asked: int | None, *, remote: bool) -> int:
+    """How many batches at a time.
+
+    Raises:
+        ConfigError: if a local model should judge several, which it does one after the other.
+    """
+    if asked is None:
+        return _REMOTE_BATCHES if remote else 1
+    if asked > 1 and not remote:
+        raise ConfigError(
+            f"--parallel {asked} needs a judge behind a server (--base-url): a local model judges one batch at a time; "
+            f"leave the option out"
+        )
+    return asked
 
 
 def _token(variable: str | None) -> str | None:

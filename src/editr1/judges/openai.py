@@ -22,6 +22,7 @@ from editr1.errors import ConfigError, JudgeError
 from editr1.judges.attempts import Breaker, Failure, backoff, read_failure, shorten
 from editr1.judges.background import run_handing_over
 from editr1.judges.base import ChatReply, ChatRequest, Message, OnReply, Picture, ReplyStatus, Text
+from editr1.judges.slots import Slots
 from editr1.types import Usage
 
 _MIME = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
@@ -47,7 +48,7 @@ class OpenAIJudge:
         base_url: e.g. "http://localhost:8000/v1"; default is $OPENAI_BASE_URL, else OpenAI's.
         api_key: default is the environment variable `api_key_env`. Servers other than OpenAI's may need none.
         api_key_env: name of the variable that holds the key.
-        concurrency: most requests under way at a time.
+        concurrency: most requests under way at a time, those of all threads together.
         timeout: seconds for one attempt.
         max_retries: most further attempts after the first; those that a 429 turned away do not count.
         patience: seconds of nothing but 429 after which a batch is given up.
@@ -118,6 +119,7 @@ class OpenAIJudge:
         self._endpoint = _without_credentials(self.base_url)
         self._token_field = token_limit or "max_tokens"
         self._may_switch_field = token_limit is None
+        self._slots = Slots(concurrency)
         self._breaker = Breaker(give_up_after)
         self._ever_answered = False
         self.versions: set[str] = set()  # what the server says it is: "gpt-4.1" may be "gpt-4.1-2025-04-14"
@@ -160,7 +162,8 @@ class OpenAIJudge:
 
         async def work(client: openai.AsyncOpenAI) -> None:
             for index, request in queue:
-                reply, failure = await self._answer(client, request, encode, breaker)
+                async with self._slots.one():
+                    reply, failure = await self._answer(client, request, encode, breaker)
                 if failure is not None and not self._ever_answered:
                     if failure.hopeless:
                         raise JudgeError(self._advise(failure.message))

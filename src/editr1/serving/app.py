@@ -34,17 +34,20 @@ def create_app(
     token: str | None = None,
     max_batch: int = 64,
     window: float = 0.01,
+    parallel: int = 1,
 ) -> FastAPI:
     """The service around a verifier; what answers here is the verifier's own `score_many`, as everywhere else.
 
     Args:
-        verifier: judges; one batch at a time, in a thread.
+        verifier: judges, in threads.
         limits: on what a request may ask for.
         token: that requests have to bear, except for `/health`; None lets everybody in.
         max_batch: most edits in one call of the verifier.
         window: seconds that an idle service waits for further requests before it begins on a batch.
+        parallel: batches that are judged at a time; more than one only for a judge that threads can share, such as
+            one behind a server.
     """
-    batcher = Batcher(verifier, max_batch=max_batch, window=window, max_waiting=limits.waiting)
+    batcher = Batcher(verifier, max_batch=max_batch, window=window, max_waiting=limits.waiting, parallel=parallel)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from editr1.errors import Editr1Error
+from editr1.errors import ConfigError, Editr1Error
 from editr1.types import EditVerdict, VerdictStatus
 
 if TYPE_CHECKING:
@@ -33,39 +33,54 @@ class ClosedError(Editr1Error, RuntimeError):
     """The service is shutting down; HTTP 503."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
     item: Mapping[str, Any]
     verdict: asyncio.Future[EditVerdict]
 
 
 class Batcher:
-    """Collects edits from concurrent requests and has them judged by one thread, one batch at a time.
+    """Collects edits from concurrent requests and has them judged in threads, `parallel` batches at a time.
 
-    While a batch is judged, whatever arrives becomes the next one; an idle service waits `window` seconds for company
-    before it begins. Verdicts are handed to their requests as they come.
+    While so many are judged, whatever arrives becomes the next batch; an idle service waits `window` seconds for
+    company before it begins. Verdicts are handed to their requests as they come.
 
     Args:
         verifier: judges.
         max_batch: most edits in one call of the verifier.
         window: seconds that the first edit of a batch waits for others.
         max_waiting: edits that may wait; further ones are refused.
+        parallel: batches that are judged at a time. A local model is fastest with one; with a judge behind a server,
+            more keep one slow answer from holding up what came after its batch. Threads must be able to share the
+            judge.
+
+    Raises:
+        ConfigError: if `parallel` is below 1.
     """
 
     def __init__(
-        self, verifier: Verifier, *, max_batch: int = 64, window: float = 0.01, max_waiting: int = 2048
+        self,
+        verifier: Verifier,
+        *,
+        max_batch: int = 64,
+        window: float = 0.01,
+        max_waiting: int = 2048,
+        parallel: int = 1,
     ) -> None:
+        if parallel < 1:
+            raise ConfigError(f"parallel must be at least 1, got {parallel}")
         self.verifier = verifier
         self.max_batch = max_batch
         self.window = window
         self.max_waiting = max_waiting
+        self.parallel = parallel
         self.batches = 0
         self.counts: Counter[str] = Counter()
         self._queue: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
-        self._judging: Sequence[_Waiting] = ()
+        self._judging: set[_Waiting] = set()
         self._closed = False
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=THREADS)
+        self._executor = ThreadPoolExecutor(parallel, thread_name_prefix=THREADS)
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -111,9 +126,9 @@ class Batcher:
             self._queue = deque(w for w in self._queue if not w.verdict.done())
 
     async def close(self) -> None:
-        """Take nothing more, and let the batch under way finish if anyone waits for it; those in the queue fail.
+        """Take nothing more, and let the batches under way finish if anyone waits for them; those in the queue fail.
 
-        A batch that nobody waits for any more is left alone: a thread cannot be stopped, and may take long.
+        Batches that nobody waits for any more are left alone: a thread cannot be stopped, and may take long.
         """
         self._closed = True
         while self._queue:
@@ -124,25 +139,27 @@ class Batcher:
                 await asyncio.wait([self._task], timeout=_LAST_WORDS)
             await asyncio.wait([self._task], timeout=_LAST_WORDS)
             if not self._task.done():
-                _log.warning("a batch of %d edits is left behind: nobody waits for it", len(self._judging))
+                _log.warning("%d edits under way are left behind: nobody waits for them", len(self._judging))
                 self._task.cancel()
                 self._executor.shutdown(wait=False)
                 return
         self._executor.shutdown()
 
     async def _work(self) -> None:
-        while True:
-            self._arrived.clear()
-            if not self._queue:
-                if self._closed:
-                    return
-                await self._arrived.wait()
-                continue
-            if len(self._queue) < self.max_batch and not self._closed:
-                await asyncio.sleep(self.window)
-            batch = self._next_batch()
-            if batch:
-                await self._judge(batch)
+        free = asyncio.Semaphore(self.parallel)
+        async with asyncio.TaskGroup() as judging:
+            while self._queue or not self._closed:
+                self._arrived.clear()
+                if not self._queue:
+                    await self._arrived.wait()
+                    continue
+                await free.acquire()
+                if len(self._queue) < self.max_batch and not self._closed:
+                    await asyncio.sleep(self.window)
+                if batch := self._next_batch():
+                    judging.create_task(self._judge(batch)).add_done_callback(lambda _: free.release())
+                else:
+                    free.release()
 
     def _next_batch(self) -> list[_Waiting]:
         """The next edits whose requests still wait."""
@@ -154,10 +171,10 @@ class Batcher:
         return batch
 
     async def _judge(self, batch: Sequence[_Waiting]) -> None:
-        """Have a batch judged in the thread. Whatever happens there, everyone gets a verdict or a failure."""
+        """Have a batch judged in a thread. Whatever happens there, everyone gets a verdict or a failure."""
         loop = asyncio.get_running_loop()
         self.batches += 1
-        self._judging = batch
+        self._judging.update(batch)
         started = time.monotonic()
 
         def on_verdict(index: int, verdict: EditVerdict) -> None:
@@ -180,7 +197,7 @@ class Batcher:
                 failure = self._failure(VerdictStatus.ERROR, reason)
                 _settle(waiting, failure)
                 self._count(failure)
-        self._judging = ()
+        self._judging.difference_update(batch)
         _log.info("judged %d edits in %.2f s", len(batch), time.monotonic() - started)
 
     def _count(self, verdict: EditVerdict) -> None:

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from editr1 import Category, Check, Principle, Verifier
+from editr1.errors import ConfigError
 from editr1.judges import ScriptedJudge
 from editr1.serving.batching import Batcher, BusyError, ClosedError
 from editr1.verifier.render import format_answer
@@ -183,3 +184,73 @@ def test_closing_finishes_the_batch_under_way_and_tells_the_rest():
     first, second = run(judge, scenario)
     assert first.ok
     assert (second.status.value, second.id, second.error) == ("error", "b", "the service was shut down")
+
+
+class SlowFirst(ScriptedJudge):
+    """Its first call waits until it is let go; others answer at once."""
+
+    def __init__(self):
+        super().__init__(lambda request: ANSWER)
+        self.calls, self.begun, self.go_on = 0, threading.Event(), threading.Event()
+
+    def chat(self, requests, *, on_reply=None):
+        self.calls += 1
+        if self.calls == 1:
+            self.begun.set()
+            assert self.go_on.wait(30)
+        return super().chat(requests, on_reply=on_reply)
+
+
+def test_a_slow_answer_holds_up_its_own_batch_only():
+    judge = SlowFirst()
+
+    async def scenario(batcher):
+        slow = asyncio.create_task(batcher.score(items("slow"), timeout=30))
+        await until(judge.begun)
+        quick = [(await batcher.score(items(f"{n}"), timeout=30))[0] for n in range(3)]
+        assert (slow.done(), batcher.pending) == (False, 1)
+        judge.go_on.set()
+        return quick, (await slow)[0]
+
+    quick, slow = run(judge, scenario, parallel=2)
+    assert [v.id for v in quick if v.ok] == ["0", "1", "2"]
+    assert (slow.id, slow.ok) == ("slow", True)
+
+
+def test_no_more_batches_at_a_time_than_asked_for_and_the_rest_gathers():
+    judge = HeldJudge()
+
+    async def scenario(batcher):
+        tasks = []
+        for n in range(5):
+            tasks.append(asyncio.create_task(batcher.score(items(f"{n}"), timeout=30)))
+            await asyncio.sleep(0.02)
+        assert len(judge.calls) == 2
+        judge.go_on.set()
+        await asyncio.gather(*tasks)
+
+    run(judge, scenario, parallel=2)
+    assert judge.calls == [1, 1, 3]
+
+
+def test_closing_waits_for_all_batches_under_way():
+    judge = HeldJudge()
+
+    async def scenario(batcher):
+        tasks = []
+        for n in range(2):
+            tasks.append(asyncio.create_task(batcher.score(items(f"{n}"), timeout=30)))
+            await asyncio.sleep(0.02)
+        assert len(judge.calls) == 2
+        closing = asyncio.create_task(batcher.close())
+        await asyncio.sleep(0)
+        judge.go_on.set()
+        await closing
+        return [(await task)[0] for task in tasks]
+
+    assert [v.ok for v in run(judge, scenario, parallel=2)] == [True, True]
+
+
+def test_no_batches_at_a_time_is_refused():
+    with pytest.raises(ConfigError, match="parallel must be at least 1, got 0"):
+        Batcher(Verifier(ScriptedJudge(lambda request: ANSWER)), parallel=0)

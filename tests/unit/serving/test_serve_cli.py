@@ -47,6 +47,30 @@ def test_it_listens_on_loopback_and_says_where(served, capsys):
     assert {"/health", "/v1/models", "/v1/score"} <= set(app.openapi()["paths"])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], 1),
+        (["--model", "somewhere"], 1),
+        (["--base-url", "http://x/v1", "--model", "m"], 4),
+        (["--base-url", "http://x/v1", "--model", "m", "--parallel", "9"], 9),
+        (["--judge", "openai", "--model", "m", "--parallel", "1"], 1),
+    ],
+)
+def test_batches_at_a_time(served, monkeypatch, arguments, expected):
+    made = {}
+    create = editr1.serving.create_app
+    monkeypatch.setattr(editr1.serving, "create_app", lambda *a, **k: made.update(k) or create(*a, **k))
+    assert call("--port", "0", *arguments) == 0
+    assert made["parallel"] == expected
+
+
+def test_a_local_model_judges_one_batch_at_a_time(served, capsys):
+    assert call("--port", "0", "--parallel", "2") == 2
+    assert "--parallel 2 needs a judge behind a server" in capsys.readouterr().err
+    assert served == []
+
+
 def test_others_may_only_reach_it_with_a_token(served, capsys, monkeypatch):
     assert call("--port", "0", "--host", "0.0.0.0") == 2
     assert "--token-env" in capsys.readouterr().err
