@@ -12,7 +12,7 @@ from typing import Any
 def write_atomic(path: str | Path, content: str | bytes) -> Path:
     """Write a whole file at once: readers see the old content or the new one, never a part.
 
-    The folder is made if need be; text is written as UTF-8.
+    The folder is made if need be; text is written as UTF-8, with "?" for half of a surrogate pair, which no file holds.
 
     Returns:
         the path written.
@@ -22,7 +22,7 @@ def write_atomic(path: str | Path, content: str | bytes) -> Path:
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(content.encode("utf-8") if isinstance(content, str) else content)
+            file.write(content.encode("utf-8", "replace") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -33,8 +33,13 @@ def rm(
         str, typer.Option("--scorer", help=f"How the judge is asked: {', '.join(common.SCORERS)}.")
     ] = "verifier",
     both_orders: Annotated[
-        bool, typer.Option("--both-orders/--one-order", help="Pairwise: ask in both orders, or in a random one.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--both-orders/--one-order",
+            help="Pairwise: ask in both orders (default), or in a random one.",
+            show_default=False,
+        ),
+    ] = None,
     tie_margin: Annotated[
         float, typer.Option("--tie-margin", min=0, help="Scores that differ by no more are a tie.")
     ] = 0.0,
@@ -53,8 +58,8 @@ def rm(
     settings = given.resolve(passes=passes)
     common.check_name("benchmark", benchmark, RM_BENCHMARKS)
     common.check_name("--scorer", scorer, common.SCORERS)
-    if scorer == "pairwise" and settings.passes > 1:
-        raise ConfigError(f"--passes {settings.passes} is for scores: a pairwise judge is asked once in each order")
+    _refuse_idle(scorer, settings.passes, tie_margin, both_orders)
+    both_orders = both_orders is not False
     from editr1.cli import eval_show
     from editr1.evaluation.benchmarks import REWARD_MODEL_BENCHMARKS, PictureStore, load_pairs
     from editr1.evaluation.reward_models import evaluate_reward_model, needed
@@ -67,7 +72,7 @@ def rm(
     eval_show.warn_of_licence(protocol.title, protocol.licence, protocol.commercial)
     loaded = load_pairs(protocol, data, PictureStore(pictures or out / "pictures"), limit)
     eval_show.show_problems(loaded.problems, loaded.rows, out)
-    with common.bar("judging", needed(loaded, pairwise), shown=not quiet) as advance:
+    with common.bar("judging", needed(loaded, pairwise, scorer == "imgedit"), shown=not quiet) as advance:
         result = evaluate_reward_model(
             protocol,
             loaded,
@@ -77,12 +82,31 @@ def rm(
             tie_margin=tie_margin,
             retry_failed=retry_failed,
             seed=settings.seed,
+            by_kind=scorer == "imgedit",
             advance=advance,
         )
     eval_show.show_reward_model(protocol, result, tie_margin)
     common.end(
         out, result.progress, result.failures, loaded.counts, empty=not result.dimensions and not result.official
     )
+
+
+def _refuse_idle(scorer: str, passes: int, tie_margin: float, both_orders: bool | None) -> None:
+    """Options without effect on this way of asking would be in the record as if they had one.
+
+    Raises:
+        ConfigError: if there are some.
+    """
+    if scorer != "pairwise":
+        if both_orders is not None:
+            raise ConfigError(
+                f"--both-orders and --one-order are for --scorer pairwise, not for {scorer}: leave them out"
+            )
+        return
+    if passes > 1:
+        raise ConfigError(f"--passes {passes} is for scores: a pairwise judge is asked once in each order")
+    if tie_margin:
+        raise ConfigError(f"--tie-margin {tie_margin:g} is for scores: a pairwise judge says itself what is a tie")
 
 
 app.command()(eval_editor.editor)

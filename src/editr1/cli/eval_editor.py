@@ -166,6 +166,7 @@ def _judge(
             generation=generation,
             retry_failed=retry_failed,
             seed=settings.seed,
+            bounds=common.score_range(kind, settings),
             advance=advance,
         )
     eval_show.show_editor(protocol, result)
@@ -187,11 +188,10 @@ def _generate(
     Raises:
         DataError: if there are no tasks.
     """
-    from editr1.evaluation.benchmarks import BenchmarkTask
+    from editr1.evaluation.benchmarks.editors import unique_tasks
     from editr1.evaluation.generate import generate
 
-    # rows that cannot be used are listed when the pictures are read
-    tasks = list({t.key: t for t in protocol.tasks(data, store) if isinstance(t, BenchmarkTask)}.values())
+    tasks = unique_tasks(protocol.tasks(data, store))  # rows that cannot be used are listed when pictures are read
     if not tasks:
         raise DataError(f"{data} holds no task of {protocol.title} that can be used")
     state = _processes()

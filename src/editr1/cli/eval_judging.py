@@ -79,6 +79,16 @@ def _prompt_digest(scorer: str, template: str | None) -> str:
     return load(template or scorer).hash
 
 
+def score_range(scorer: str, settings: ScoreConfig) -> tuple[float, float]:
+    """Least and greatest number that a judge of single edits gives."""
+    from editr1.evaluation.prompts import load_rating_prompt
+
+    if scorer not in ("holistic", "scpq", "imgedit"):
+        return 0.0, 10.0
+    prompt = load_rating_prompt(settings.template or scorer)
+    return prompt.low, prompt.high
+
+
 def make_scorer(kind: str, settings: ScoreConfig, *, both_orders: bool = True, quiet: bool = False) -> Any:
     """The judge, asked in one of the ways of `SCORERS`."""
     from editr1.evaluation.pairwise import PairwiseScorer

@@ -94,15 +94,14 @@ def show_editor(benchmark: EditorBenchmark, result: EditorResult) -> None:
         for category, row in found.categories.items():
             values = (f"{row[name].value:.2f}" if name in row else "" for name in found.macro)
             table.add_row(escape(category), *values)
-        table.add_row("[bold]mean of categories", *(f"[bold]{e.value:.2f}" for e in found.macro.values()))
+        title = "mean of categories" if found.complete else f"mean of {len(found.categories)} categories"
+        table.add_row(f"[bold]{title}", *(f"[bold]{e.value:.2f}" for e in found.macro.values()))
         table.add_row("95 % interval", *(f"{e.low:.2f}-{e.high:.2f}" for e in found.macro.values()))
         console.print(table)
-        if len(found.categories) < benchmark.categories:
-            console.print(
-                f"[yellow]only {len(found.categories)} of {benchmark.categories} categories: no official figure"
-            )
+        if not found.complete:
+            console.print(f"[yellow]only {len(found.categories)} of {found.expected} categories: no official figure")
     named = benchmark.published_table
-    if benchmark.published and (of := result.tables.get(named)) is not None:
+    if benchmark.published and (of := result.tables.get(named)) is not None and of.complete:
         names = [*of.macro, *(n for n in benchmark.published[0].figures if n not in of.macro)]
         title = " ".join(filter(None, (named, "beside published figures")))
         _beside(console, title, of.macro, benchmark.published, names, percent=False)

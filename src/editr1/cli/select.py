@@ -39,7 +39,7 @@ def select(
 
     What is not kept is in OUT with .rejected before its ending. Exit code 1 means that nothing is kept.
     """
-    from editr1.evaluation.select import Rules, as_row, read_judged
+    from editr1.evaluation.select import Rules, as_row, read_judged, without_principle
     from editr1.evaluation.select import select as apply
     from editr1.files import write_atomic
     from editr1.types import Category
@@ -60,6 +60,8 @@ def select(
     for path, kept in ((out, True), (rejected, False)):
         rows = [as_row(s, verdicts.parent, out.parent) for s in chosen if s.kept is kept]
         write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    for what, lacking in without_principle(chosen, rules).items():
+        typer.echo(f"note: {lacking} of those kept have no principle of {what}, and break no rule by that", err=True)
     number = sum(s.kept for s in chosen)
     scores = [s.judged.verdict.score for s in chosen if s.kept and s.judged.verdict.score is not None]
     everything = [s.judged.verdict.score for s in chosen if s.judged.verdict.score is not None]

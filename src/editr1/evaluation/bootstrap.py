@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
+_ROUNDING = 1e-12
+"""Resamples whose statistic differs by no more agree."""
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -69,7 +72,7 @@ def bootstrap(
     tail = (1 - level) / 2
     draws = draws[~np.isnan(draws)]
     low, high = np.quantile(draws, [tail, 1 - tail]) if len(draws) else (np.nan, np.nan)
-    if bounds is not None and low == high:
+    if bounds is not None and high - low <= _ROUNDING * max(abs(value), 1.0):
         unseen = 1 - tail ** (1 / number)  # share of clusters that may be otherwise, though none of these is
         low, high = value - unseen * (value - bounds[0]), value + unseen * (bounds[1] - value)
     return Estimate(value, float(low), float(high), items)

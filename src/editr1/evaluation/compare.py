@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from string import ascii_uppercase
@@ -76,6 +77,7 @@ class Section:
         charts: by figure, then by category (task).
         paired: each other run against the first.
         published: others' figures, by the names that `totals` uses.
+        lacking: by run, the categories that another run has and this one has no figure for.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Section:
     charts: Mapping[str, Mapping[str, Row]]
     paired: tuple[Paired, ...] = ()
     published: tuple[Published, ...] = ()
+    lacking: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,12 @@ def compare(paths: Sequence[str | Path], *, seed: int = 0, pictures: int = PICTU
         runs=runs,
         sections=sections,
         fields=fields,
-        warnings=(*warnings, *_unmatched(sections, runs), *(_other_sources(rows, runs) if kind == "editors" else ())),
+        warnings=(
+            *warnings,
+            *_incomplete(sections, runs),
+            *_unmatched(sections, runs),
+            *(_other_sources(rows, runs) if kind == "editors" else ()),
+        ),
         items=most_differing(folders, rows, kind, pictures),
     )
 
@@ -245,10 +253,34 @@ def _editor_sections(
             for figure in totals
         }
         chosen = [[r for r in of if in_subset(name, r["language"], r["intersection"])] for of in rows]
-        paired = _against_first(chosen, pair_editors, seed)
-        published = _published([r for r in results if r.get("published_table") == name])
-        sections.append(Section(name, False, totals, charts, paired, published))
+        paired = _against_first(chosen, partial(pair_editors, bounds=_range(results)), seed)
+        official = [r for r, f in zip(results, found, strict=True) if f.get("complete", True)]
+        published = _published([r for r in official if r.get("published_table") == name])
+        sections.append(Section(name, False, totals, charts, paired, published, _lacking(categories)))
     return tuple(sections)
+
+
+def _range(results: Sequence[Mapping[str, Any]]) -> tuple[float, float] | None:
+    """Of all runs' numbers, if they say so."""
+    ranges = [r["range"] for r in results if r.get("range")]
+    return (min(r[0] for r in ranges), max(r[1] for r in ranges)) if len(ranges) == len(results) else None
+
+
+def _lacking(categories: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], ...]:
+    """Of the runs that were judged at all, the categories of the others that each has no figure for."""
+    every = _keys(categories)
+    return tuple(tuple(name for name in every if name not in of) if of else () for of in categories)
+
+
+def _incomplete(sections: Sequence[Section], runs: Sequence[Run]) -> list[str]:
+    """A sentence for each mean that is over fewer categories than another run's."""
+    return [
+        f"{section.name}: {run.letter} has no figure for {', '.join(names)}: its mean is over fewer categories, and is "
+        "not to be compared; the differences are over what both have"
+        for section in sections
+        for run, names in zip(runs, section.lacking, strict=False)
+        if names
+    ]
 
 
 def _against_first(

@@ -43,6 +43,7 @@ def evaluate_editor(
     generation: Mapping[str, Any] | None = None,
     retry_failed: bool = False,
     seed: int = 0,
+    bounds: tuple[float, float] = (0.0, 10.0),
     advance: Callable[[int], None] = lambda number: None,
 ) -> EditorResult:
     """Judge an editor's pictures and write the run directory.
@@ -56,6 +57,7 @@ def evaluate_editor(
         generation: what the pictures were made with, if that is known.
         retry_failed: ask again where the judge failed.
         seed: of the bootstrap.
+        bounds: least and greatest number that the judge gives.
         advance: told how many more judgements are done.
 
     Raises:
@@ -63,7 +65,7 @@ def evaluate_editor(
     """
     edits = unique_edits(loaded)
     progress = run.judge(edits, make, _score, context=lambda e: e.context, retry_failed=retry_failed, advance=advance)
-    tables = summarise(benchmark, loaded.samples, run.judgements, seed)
+    tables = summarise(benchmark, loaded.samples, run.judgements, seed, bounds)
     ids = [edit.id for edit in edits]
     result = EditorResult(tables, run.failures(ids), len(ids), progress)
     manifest = {
@@ -89,6 +91,7 @@ def evaluate_editor(
         "tables": {name: table.to_dict() for name, table in tables.items()},
         "published": [{"name": p.name, "figures": dict(p.figures), "note": p.note} for p in benchmark.published],
         "published_table": benchmark.published_table,
+        "range": list(bounds),
     }
     run.finish(ids, manifest, figures, loaded.problems, (_row(s, benchmark, run) for s in loaded.samples))
     return result

@@ -19,6 +19,7 @@ from PIL import Image
 from editr1.errors import ConfigError, ImageError
 from editr1.evaluation.benchmarks.editors import BenchmarkTask
 from editr1.files import write_atomic, write_json
+from editr1.images import load_image
 from editr1.judges.files import model_digest
 from editr1.types import EditTask
 
@@ -173,8 +174,8 @@ def _make(
     images = sample_images(editor, contexts, seeds, settings.steps, batch_size=batch_size)
     for task, image in zip(encoded, images, strict=True):
         if task.source_place:
-            with Image.open(task.source.path) as source:
-                write_atomic(folder / f"{task.source_place}.png", _png(source.convert("RGB")))
+            # as the editor saw it: upright, on white, in 8 bits
+            write_atomic(folder / f"{task.source_place}.png", _png(load_image(task.source.path)))
         write_atomic(folder / f"{task.place}.png", _png(image))
         found.made += 1
 

@@ -267,11 +267,20 @@ def _mark(row: Any) -> tuple[str, str, Mark]:
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[tuple[str, Any]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    if missing := [key for key in _KEYS if key not in (reader.fieldnames or ())]:
-        raise DataError(f"{path}: the header lacks {', '.join(missing)}; it must name {', '.join(_KEYS)}")
-    for row in reader:
-        yield f"{path.name}:{reader.line_num}", row
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)  # a stray quote would swallow what follows
+    begins = 1
+    try:
+        if missing := [key for key in _KEYS if key not in (reader.fieldnames or ())]:
+            raise DataError(f"{path}: the header lacks {', '.join(missing)}; it must name {', '.join(_KEYS)}")
+        begins = reader.line_num + 1
+        for row in reader:
+            yield f"{path.name}:{reader.line_num}", row
+            begins = reader.line_num + 1
+    except csv.Error as exc:
+        raise DataError(
+            f"{path}: the row that begins in line {begins} is no CSV ({exc}): look for a quote that is not closed, and "
+            f'write a quote within quotes as ""'
+        ) from exc
 
 
 def _jsonl_rows(path: Path, text: str) -> Iterator[tuple[str, Any]]:

@@ -8,7 +8,7 @@ the score alone is what there is to learn without seeing anything new.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from editr1.errors import DataError
-from editr1.evaluation.bootstrap import Estimate
+from editr1.evaluation.bootstrap import DIFFERENCE, SHARE, Estimate
 from editr1.evaluation.judgements import Judgement, read_judgements
 from editr1.evaluation.metrics import Choice, mean
 from editr1.evaluation.runs import read_rows
@@ -64,19 +64,21 @@ def headroom(run: str | Path, dimension: str | None = None, seed: int = 0) -> He
     if dimension is None and len(found) > 1:
         raise DataError(f"{run} has pairs of {len(found)} dimensions: name one of {', '.join(found)}")
     said = read_judgements(Path(run) / "judgements.jsonl")
-    preferred, other = [], []
+    preferred, other, contexts = [], [], []
     for row in rows:
         first, second = (said.get(edit) for edit in row["edits"])
         if dimension in (None, row["dimension"]) and _whole(first) and _whole(second):
             better = row["label"] == Choice.FIRST.value
             preferred.append(features(first if better else second))
             other.append(features(second if better else first))
-    if len(preferred) < 5 * FOLDS:
+            contexts.append(row.get("context") or f"pair {len(contexts)}")
+    if len(set(contexts)) < 5 * FOLDS:
         raise DataError(
-            f"{run} has {len(preferred)} pairs in which people had a preference and both edits have a verdict with "
-            f"checks: {5 * FOLDS} are the least that weights can be fitted to (was the scorer the verifier?)"
+            f"{run} has {len(preferred)} pairs, of {len(set(contexts))} contexts, in which people had a preference and "
+            f"both edits have a verdict with checks: pairs of {5 * FOLDS} contexts are the least that weights can be "
+            "fitted to (was the scorer the verifier?)"
         )
-    return fit_headroom(np.array(preferred), np.array(other), seed)
+    return fit_headroom(np.array(preferred), np.array(other), seed, contexts)
 
 
 NAMES = ("score", *(f"{what} {c.name.lower()}" for c in Category for what in ("unmet", "share of unmet")))
@@ -92,26 +94,30 @@ def features(judgement: Judgement) -> list[float]:
     return found
 
 
-def fit_headroom(preferred: Array, other: Array, seed: int = 0) -> Headroom:
+def fit_headroom(preferred: Array, other: Array, seed: int = 0, contexts: Sequence[str] | None = None) -> Headroom:
     """From the features of both edits of each pair.
 
     Args:
         preferred: (pairs, features), the score first.
         other: likewise.
         seed: of the folds and of the bootstrap.
+        contexts: of each pair: those of one context, which share edits or are one pair that several people compared,
+            are fitted to together and resampled together; each pair is its own if None.
     """
     scale = np.concatenate([preferred, other]).std(axis=0)
     differences = (preferred - other) / np.where(scale > 0, scale, 1.0)
-    fold = np.random.default_rng(seed).permutation(len(differences)) % FOLDS
+    owners = [str(number) for number in range(len(differences))] if contexts is None else list(contexts)
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(owners))}
+    fold = (np.random.default_rng(seed).permutation(len(numbers)) % FOLDS)[[numbers[name] for name in owners]]
     margins = np.empty(len(differences))
     for number in range(FOLDS):
         weights = fit_weights(differences[fold != number])
         margins[fold == number] = differences[fold == number] @ weights
     by_score, by_weights = credit(differences[:, 0]), credit(margins)
     return Headroom(
-        by_score=mean(by_score.tolist(), seed),
-        by_weights=mean(by_weights.tolist(), seed),
-        gain=mean((by_weights - by_score).tolist(), seed),
+        by_score=mean(by_score.tolist(), seed, contexts, SHARE),
+        by_weights=mean(by_weights.tolist(), seed, contexts, SHARE),
+        gain=mean((by_weights - by_score).tolist(), seed, contexts, DIFFERENCE),
         weights=dict(zip(NAMES, map(float, fit_weights(differences)), strict=False)),
     )
 

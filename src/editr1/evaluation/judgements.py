@@ -225,7 +225,7 @@ class JudgementFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         repair_tail(self.path)
         self.judgements = read_judgements(self.path) if self.path.exists() else {}
-        self._file = self.path.open("a", encoding="utf-8")
+        self._file = self.path.open("a", encoding="utf-8", errors="replace")
 
     def append(self, judgement: Judgement) -> None:
         """Add a judgement and flush it to the file."""

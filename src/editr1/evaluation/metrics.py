@@ -162,10 +162,17 @@ def exact_match(results: Iterable[PairResult], seed: int = 0) -> Estimate | None
 
 @dataclass(frozen=True, slots=True)
 class GroupAccuracy:
-    """Share of groups all of whose pairs are right; a group with a failed pair is counted in `failed` alone."""
+    """Share of groups all of whose pairs are right.
+
+    Attributes:
+        right: of the groups all of whose pairs were answered.
+        failed: the other groups.
+        failures_as_wrong: over all groups, as if each failure were a wrong answer.
+    """
 
     right: Estimate | None
     failed: int
+    failures_as_wrong: Estimate | None
 
 
 def group_accuracy(results: Iterable[PairResult], seed: int = 0) -> GroupAccuracy:
@@ -174,8 +181,12 @@ def group_accuracy(results: Iterable[PairResult], seed: int = 0) -> GroupAccurac
     for result in results:
         groups[result.group].append(result)
     whole = [group for group in groups.values() if all(r.choice is not None for r in group)]
-    counts = np.array([[float(all(r.choice is r.label for r in group)), 1.0] for group in whole])
-    return GroupAccuracy(bootstrap(counts, share, seed=seed, bounds=SHARE) if whole else None, len(groups) - len(whole))
+
+    def right(chosen: Iterable[Sequence[PairResult]]) -> Estimate | None:
+        counts = np.array([[float(all(r.choice is r.label for r in group)), 1.0] for group in chosen])
+        return bootstrap(counts, share, seed=seed, bounds=SHARE) if len(counts) else None
+
+    return GroupAccuracy(right(whole), len(groups) - len(whole), right(groups.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,9 +305,20 @@ def mean_of_shares(sums: Array) -> Array:
 
 
 def macro_mean(
-    values: Sequence[float], names: Sequence[str], seed: int = 0, contexts: Sequence[str] | None = None
+    values: Sequence[float],
+    names: Sequence[str],
+    seed: int = 0,
+    contexts: Sequence[str] | None = None,
+    bounds: tuple[float, float] | None = None,
 ) -> Estimate:
     """Mean of the means by name, each name with the same weight, resampled over items, or over their contexts.
+
+    Args:
+        values: of each item.
+        names: of each item, what it is averaged with first.
+        seed: of the bootstrap.
+        contexts: of each item, what it is resampled with; each item is its own if None.
+        bounds: least and greatest value there can be, see `bootstrap`.
 
     Raises:
         ValueError: if there are no values.
@@ -304,14 +326,20 @@ def macro_mean(
     kinds = sorted(set(names))
     member = np.array([[float(name == kind) for kind in kinds] for name in names]).reshape(len(names), len(kinds))
     counts = np.concatenate([member * np.asarray(values, float)[:, None], member], axis=1)
-    return bootstrap(counts, mean_of_shares, seed=seed, clusters=contexts)
+    return bootstrap(counts, mean_of_shares, seed=seed, clusters=contexts, bounds=bounds)
 
 
-def mean(values: Sequence[float], seed: int = 0, contexts: Sequence[str] | None = None) -> Estimate:
-    """Mean with its interval over items, or over their contexts.
+def mean(
+    values: Sequence[float],
+    seed: int = 0,
+    contexts: Sequence[str] | None = None,
+    bounds: tuple[float, float] | None = None,
+) -> Estimate:
+    """Mean with its interval over items, or over their contexts; `bounds` as for `macro_mean`.
 
     Raises:
         ValueError: if there are no values.
     """
     column = np.asarray(values, float)
-    return bootstrap(np.stack([column, np.ones(len(column))], axis=1), share, seed=seed, clusters=contexts)
+    counts = np.stack([column, np.ones(len(column))], axis=1)
+    return bootstrap(counts, share, seed=seed, clusters=contexts, bounds=bounds)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from editr1.evaluation.bootstrap import Estimate
+from editr1.evaluation.bootstrap import DIFFERENCE, Estimate
 from editr1.evaluation.metrics import (
     Choice,
     JudgesCompared,
@@ -74,11 +74,11 @@ def pair_judges(first: Rows, second: Rows, number: int, seed: int = 0) -> Paired
         "half credit for a tie": compared.half_credit_difference,
     }
     if len(set(tasks)) > 1:
-        differences["strict, mean over tasks"] = macro_mean(gains, tasks, seed, contexts)
+        differences["strict, mean over tasks"] = macro_mean(gains, tasks, seed, contexts, DIFFERENCE)
     return replace(
         found,
         differences=differences,
-        categories=_by_category(gains, tasks, seed, contexts),
+        categories=_by_category(gains, tasks, seed, contexts, DIFFERENCE),
         better=compared.only_second,
         worse=compared.only_first,
         p_value=compared.p_value,
@@ -105,12 +105,22 @@ def compare_runs(first: str, second: str, seed: int = 0) -> tuple[dict[str, Judg
     return found, disagreements(manifests[0], manifests[1], MUST_AGREE)
 
 
-def pair_editors(first: Rows, second: Rows, number: int, seed: int = 0) -> Paired:
+def pair_editors(
+    first: Rows, second: Rows, number: int, seed: int = 0, bounds: tuple[float, float] | None = None
+) -> Paired:
     """Two editors on the tasks of one subset.
 
     Differences are means over categories, like the benchmarks' figures, each over the tasks that have the figure; a
     figure that the two runs have on different tasks is left out. The last one is the main one, and all tasks have it.
+
+    Args:
+        first: rows of the baseline.
+        second: rows of the other run.
+        number: index of the other run.
+        seed: of the bootstrap.
+        bounds: least and greatest value of a figure.
     """
+    widest = None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
     ours, theirs = ({editor_key(row): row for row in rows} for rows in (first, second))
     shared = [key for key in ours if key in theirs]
     answered = [key for key in shared if ours[key]["scores"] and theirs[key]["scores"]]
@@ -130,8 +140,11 @@ def pair_editors(first: Rows, second: Rows, number: int, seed: int = 0) -> Paire
     better, worse = sum(gain > 0 for gain in main), sum(gain < 0 for gain in main)
     return replace(
         found,
-        differences={n: macro_mean(list(g.values()), [kinds[key] for key in g], seed) for n, g in gains.items()},
-        categories=_by_category(main, [kinds[key] for key in answered], seed) if main else {},
+        differences={
+            name: macro_mean(list(of.values()), [kinds[key] for key in of], seed, bounds=widest)
+            for name, of in gains.items()
+        },
+        categories=_by_category(main, [kinds[key] for key in answered], seed, bounds=widest) if main else {},
         better=better,
         worse=worse,
         p_value=sign_test(better, worse),
@@ -176,12 +189,17 @@ def _results(rows: Rows) -> dict[str, PairResult]:
 
 
 def _by_category(
-    values: Sequence[float], names: Sequence[str], seed: int, contexts: Sequence[str] | None = None
+    values: Sequence[float],
+    names: Sequence[str],
+    seed: int,
+    contexts: Sequence[str] | None = None,
+    bounds: tuple[float, float] | None = None,
 ) -> dict[str, Estimate]:
     of: dict[str, list[int]] = {}
     for index, name in enumerate(names):
         of.setdefault(name, []).append(index)
-    return {
-        name: mean([values[i] for i in of[name]], seed, None if contexts is None else [contexts[i] for i in of[name]])
-        for name in sorted(of)
-    }
+    found = {}
+    for name in sorted(of):
+        clusters = None if contexts is None else [contexts[i] for i in of[name]]
+        found[name] = mean([values[i] for i in of[name]], seed, clusters, bounds)
+    return found

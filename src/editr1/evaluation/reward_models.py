@@ -76,6 +76,7 @@ def evaluate_reward_model(
     tie_margin: float = 0.0,
     retry_failed: bool = False,
     seed: int = 0,
+    by_kind: bool = False,
     advance: Callable[[int], None] = lambda number: None,
 ) -> RewardModelResult:
     """Evaluate a judge and write the run directory.
@@ -89,6 +90,8 @@ def evaluate_reward_model(
         tie_margin: scores that differ by no more make a tie; given by the user, never fitted here.
         retry_failed: ask again where the judge failed.
         seed: of the bootstrap.
+        by_kind: tell the judge of scores what kind of edit the benchmark says it is, for prompts that say what matters
+            for which.
         advance: told how many more judgements are done.
 
     Raises:
@@ -99,12 +102,12 @@ def evaluate_reward_model(
         ids = [pair.id for pair in shown]
         progress = run.judge(shown, make, _compare, retry_failed=retry_failed, advance=advance)
     else:
-        edits = _with_known_principles(edits_of(loaded.pairs), run.judgements)
+        edits = _with_known_principles(edits_of(loaded.pairs, by_kind), run.judgements)
         ids = [edit.id for edit in edits]
         progress = run.judge(
             edits, make, _score, context=lambda e: e.context, retry_failed=retry_failed, advance=advance
         )
-    results = [_result(pair, run.judgements, pairwise, tie_margin) for pair in loaded.pairs]
+    results = [_result(pair, run.judgements, pairwise, tie_margin, by_kind) for pair in loaded.pairs]
     found = ((name, accuracy(of, seed)) for name, of in by_dimension(results))
     same = sum(r.label is Choice.SAME for r in results)
     result = RewardModelResult(
@@ -120,14 +123,14 @@ def evaluate_reward_model(
     )
     manifest = _manifest(benchmark, loaded, tie_margin, seed)
     published = [{"name": p.name, "figures": dict(p.figures), "note": p.note} for p in benchmark.published]
-    rows = (_row(r, pair, run, pairwise) for r, pair in zip(results, loaded.pairs, strict=True))
+    rows = (_row(r, pair, run, pairwise, by_kind) for r, pair in zip(results, loaded.pairs, strict=True))
     run.finish(ids, manifest, result.to_dict() | {"published": published}, loaded.problems, rows)
     return result
 
 
-def needed(loaded: Loaded, pairwise: bool) -> int:
+def needed(loaded: Loaded, pairwise: bool, by_kind: bool = False) -> int:
     """How many judgements a benchmark takes."""
-    return len(pairs_shown(loaded.pairs) if pairwise else edits_of(loaded.pairs))
+    return len(pairs_shown(loaded.pairs) if pairwise else edits_of(loaded.pairs, by_kind))
 
 
 def pairs_shown(pairs: Sequence[Pair]) -> list[Pair]:
@@ -135,15 +138,15 @@ def pairs_shown(pairs: Sequence[Pair]) -> list[Pair]:
     return list({pair.content: replace(pair, id=pair.content) for pair in pairs}.values())
 
 
-def edits_of(pairs: Sequence[Pair]) -> list[Edit]:
+def edits_of(pairs: Sequence[Pair], by_kind: bool = False) -> list[Edit]:
     """Every edit once, however many pairs it is in."""
-    return list({edit.id: edit for pair in pairs for edit in _edits(pair)}.values())
+    return list({edit.id: edit for pair in pairs for edit in _edits(pair, by_kind)}.values())
 
 
-def _edits(pair: Pair) -> tuple[Edit, Edit]:
+def _edits(pair: Pair, by_kind: bool = False) -> tuple[Edit, Edit]:
+    kind = pair.task if by_kind else ""
     first, second = (
-        make_edit(pair.source, edited, pair.instruction, principles=pair.principles)
-        for edited in (pair.first, pair.second)
+        make_edit(pair.source, edited, pair.instruction, kind, pair.principles) for edited in (pair.first, pair.second)
     )
     return first, second
 
@@ -169,22 +172,24 @@ def _compare(judge: Any, pairs: Sequence[Pair], on_judgement: OnJudgement) -> No
     judge.compare_many(pairs, on_judgement=on_judgement)
 
 
-def _result(pair: Pair, judgements: Mapping[str, Judgement], pairwise: bool, margin: float) -> PairResult:
+def _result(
+    pair: Pair, judgements: Mapping[str, Judgement], pairwise: bool, margin: float, by_kind: bool
+) -> PairResult:
     context = _edits(pair)[0].context
     base = PairResult(pair.id, pair.label, None, pair.task, pair.dimension, pair.group, context=context)
     if pairwise:
         judgement = judgements.get(pair.content)
         return base if judgement is None else replace(base, choice=judgement.choice, orders=judgement.orders)
-    return replace(base, choice=prefer(*_values(pair, judgements), margin))
+    return replace(base, choice=prefer(*_values(pair, judgements, by_kind), margin))
 
 
-def _values(pair: Pair, judgements: Mapping[str, Judgement]) -> tuple[float | None, float | None]:
-    found = (judgements.get(edit.id) for edit in _edits(pair))
+def _values(pair: Pair, judgements: Mapping[str, Judgement], by_kind: bool) -> tuple[float | None, float | None]:
+    found = (judgements.get(edit.id) for edit in _edits(pair, by_kind))
     first, second = (None if j is None else j.value(pair.dimension) for j in found)
     return first, second
 
 
-def _row(result: PairResult, pair: Pair, run: EvalRun, pairwise: bool) -> dict[str, Any]:
+def _row(result: PairResult, pair: Pair, run: EvalRun, pairwise: bool, by_kind: bool) -> dict[str, Any]:
     """A line of `pairs.jsonl`."""
     row: dict[str, Any] = {
         "id": result.id,
@@ -196,11 +201,11 @@ def _row(result: PairResult, pair: Pair, run: EvalRun, pairwise: bool) -> dict[s
         "context": result.context,
         "instruction": pair.instruction,
         "pictures": {name: run.reference(getattr(pair, name).path) for name in ("source", "first", "second")},
-        "edits": [e.id for e in _edits(pair)],
+        "edits": [e.id for e in _edits(pair, by_kind)],
     }
     if pairwise:
         return row | {"orders": [o and o.value for o in result.orders], "judgement": pair.content}
-    return row | {"scores": list(_values(pair, run.judgements))}
+    return row | {"scores": list(_values(pair, run.judgements, by_kind))}
 
 
 def read_pair(row: Mapping[str, Any]) -> PairResult:

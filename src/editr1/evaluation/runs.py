@@ -112,7 +112,7 @@ class EvalRun:
             make: makes the judge; not called if nothing is missing.
             submit: `submit(judge, items, on_judgement)`.
             context: see `items`.
-            retry_failed: ask again wherever there is a failure of any kind.
+            retry_failed: ask again wherever there is a failure of any kind, but for pictures that cannot be read.
             advance: told how many more items are done.
 
         Raises:
@@ -183,7 +183,7 @@ class EvalRun:
 
     def _wanted(self, identity: str, retry_failed: bool) -> bool:
         former = self.judgements.get(identity)
-        return former is None or former.service_failed or (retry_failed and not former.ok)
+        return former is None or former.service_failed or (retry_failed and not former.ok and not former.final)
 
     def _stop_if_gone(self, judgements: Sequence[Judgement]) -> None:
         gone = [j for j in judgements if j.service_failed]

@@ -83,14 +83,19 @@ class Selected:
 def select(edits: Sequence[Judged], rules: Rules) -> list[Selected]:
     """Apply the rules: same length, same order.
 
-    Of equal scores the one with more principles met comes first, then the earlier one.
+    Of equal scores the one with more principles met comes first, then the earlier one. An edit without a principle of
+    a category or question that is asked for breaks no rule by that, and the reason to keep it says so.
+
+    Raises:
+        ConfigError: if no edit at all has such a principle.
     """
+    _refuse_idle(edits, rules)
     why: dict[int, str] = {}
     for index, edit in enumerate(edits):
         if reason := _fault(edit.verdict, rules):
             why[index] = reason
     left = [i for i in range(len(edits)) if i not in why]
-    kept: dict[int, str] = {i: f"score {_score(edits[i]):.1f}" for i in left}
+    kept: dict[int, str] = {i: _told(edits[i], rules) for i in left}
     if rules.best is not None:
         contexts: dict[str, list[int]] = defaultdict(list)
         for i in left:
@@ -98,7 +103,7 @@ def select(edits: Sequence[Judged], rules: Rules) -> list[Selected]:
         for members in contexts.values():
             ranked = sorted(members, key=lambda i: _rank(edits[i]))
             for place, i in enumerate(ranked, start=1):
-                told = f"place {place} of {len(ranked)} of its context, score {_score(edits[i]):.1f}"
+                told = f"place {place} of {len(ranked)} of its context, {_told(edits[i], rules)}"
                 if place <= rules.best:
                     kept[i] = told
                 else:
@@ -176,6 +181,37 @@ def _context(row: Mapping[str, Any], identity: str, path: Path) -> str:
     if not slash:
         raise DataError(f"{path}: {identity} names no source picture, so that its context is not known")
     return f"{group}\x00{instruction}"
+
+
+def without_principle(edits: Sequence[Selected], rules: Rules) -> dict[str, int]:
+    """Of the edits that are kept, how many have no principle of a category or question that is asked for."""
+    kept = [e.judged for e in edits if e.kept]
+    counts = {what: sum(what in _lacking(e, rules) for e in kept) for what in _wanted(rules)}
+    return {what: number for what, number in counts.items() if number}
+
+
+def _wanted(rules: Rules) -> dict[str, Rules]:
+    """Each category and question that is asked for, by itself, and what it is called."""
+    return {c.short: Rules(families=(c,)) for c in rules.families} | {
+        repr(q): Rules(questions=(q,)) for q in rules.questions
+    }
+
+
+def _lacking(edit: Judged, rules: Rules) -> list[str]:
+    checks = edit.verdict.checks or ()
+    return [what for what, one in _wanted(rules).items() if not any(_needed(check, one) for check in checks)]
+
+
+def _refuse_idle(edits: Sequence[Judged], rules: Rules) -> None:
+    judged = [e for e in edits if e.verdict.ok]
+    for what in _wanted(rules):
+        if judged and all(what in _lacking(e, rules) for e in judged):
+            raise ConfigError(f"no edit has a principle that {what} asks for: look at the questions in the verdicts")
+
+
+def _told(edit: Judged, rules: Rules) -> str:
+    lacking = _lacking(edit, rules)
+    return f"score {_score(edit):.1f}" + (f", no principle of {' and '.join(lacking)}" if lacking else "")
 
 
 def _fault(verdict: EditVerdict, rules: Rules) -> str:

@@ -167,10 +167,12 @@ def test_editors_match_by_key_and_instruction_whatever_their_sources_files(edito
 
 
 def test_published_figures_stand_beside_the_subset_that_they_are_of(editor_run):
-    """GEdit-Bench's are of English instructions, all pictures; beside Chinese ones none stand."""
+    """GEdit-Bench's are of English instructions, all pictures and categories; beside others none stand."""
     runs = [editor_run(name, {("style_change", "a"): 3}) for name in ("old", "new")]
+    assert not any(s.published for s in compare(runs).sections)
     for run in runs:
         result = json.loads((run / "result.json").read_text())
+        result["tables"]["en full"]["complete"] = True
         result["tables"] = {"cn full": result["tables"]["en full"], **result["tables"]}
         (run / "result.json").write_text(json.dumps(result))
     found = compare(runs)
@@ -205,17 +207,43 @@ def test_editors_by_hand(editor_run):
         "items that only one of A and B has: 1 of en full, 1 of en intersection"
     ]
     assert [e.value for e in section(found, "en full").totals["O"]] == pytest.approx([(3.5 + 5.5) / 2, (6.5 + 5) / 2])
-    assert "FLUX.1-Kontext" in {p.name for p in found.sections[0].published}
+    assert not any("fewer categories" in warning for warning in found.warnings)
+
+
+def test_a_mean_over_fewer_categories_is_warned_of(editor_run):
+    """The second editor's one picture of text has no score: its mean is that of style alone, 4; the first one's is
+    (3 + 1) / 2 = 2. What both have is style: 4 less 3."""
+    kinds = [("style_change", "a"), ("text_change", "a")]
+    first = editor_run("old", dict(zip(kinds, (3, 1), strict=True)))
+    second = editor_run("new", dict(zip(kinds, (4, None), strict=True)))
+    found = compare([first, second])
+    full = section(found, "en full")
+    assert [e.value for e in full.totals["O"]] == [2, 4]
+    assert values(full.paired[0].differences)["O"] == 1
+    assert full.lacking == ((), ("text_change",))
+    assert any(w.startswith("en full: B has no figure for text_change") for w in found.warnings)
 
 
 def test_the_interval_is_that_of_paired_items(editor_run):
-    """Scores from 0 to 9, each one better by exactly 1: the means' intervals are wide, the difference has no spread."""
-    worth = {("style_change", f"k{i}"): i for i in range(10)}
-    found = compare([editor_run("old", worth), editor_run("new", {k: v + 1 for k, v in worth.items()})])
+    """Scores from 0 to 8, each one better by 1 or 2: the means' intervals are wide, the difference has little spread."""
+    worth = {("style_change", f"k{i}"): i for i in range(8)}
+    found = compare([editor_run("old", worth), editor_run("new", {k: v + 1 + v % 2 for k, v in worth.items()})])
     difference = section(found, "en full").paired[0].differences["O"]
-    assert (difference.value, difference.low, difference.high) == (1, 1, 1)
+    assert difference.value == 1.5
+    assert 1 < difference.low < difference.high < 2
     mean = section(found, "en full").totals["O"][0]
     assert mean.high - mean.low > 2
+
+
+def test_one_task_does_not_make_a_difference_certain(editor_run):
+    """One gain of 2 says nothing of the others: the exact limit of 1 of 1 leaves 97.5 % of tasks that may lose or gain
+    all of the 10 points, 2 - 0.975 * 12 = -9.7 and 2 + 0.975 * 8 = 9.8. So for a score of 3: 0.075 and 9.825."""
+    found = compare([editor_run("old", {("style_change", "a"): 3}), editor_run("new", {("style_change", "a"): 5})])
+    full = section(found, "en full")
+    difference, score = full.paired[0].differences["O"], full.totals["O"][0]
+    assert (difference.low, difference.high) == pytest.approx((-9.7, 9.8))
+    assert (score.low, score.high) == pytest.approx((0.075, 9.825))
+    assert full.paired[0].categories["style_change"].high == pytest.approx(9.8)
 
 
 def test_a_task_with_another_instruction_is_another_task(editor_run):

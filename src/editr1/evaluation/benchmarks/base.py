@@ -243,7 +243,7 @@ def text(row: Row, name: str) -> str:
     value = column(row, name)
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"the column {name} must hold text, got {value!r}")
-    return value
+    return value.encode("utf-8", "replace").decode("utf-8")  # without halves of surrogate pairs, which no file holds
 
 
 def one_of(row: Row, name: str, known: Collection[str]) -> str:

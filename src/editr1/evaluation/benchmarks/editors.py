@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,18 +49,29 @@ class LoadedSamples:
     samples: list[Sample] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     rows: int = 0
-    _places: dict[str, str] = field(default_factory=dict, init=False, repr=False)  # key -> where it was first
+    _first: dict[str, Sample] = field(default_factory=dict, init=False, repr=False)  # by key, contradicted ones too
 
     def add(self, where: str, make: Callable[[], Sample]) -> None:
-        """Count a row, and keep the sample that it makes; a row that makes none, or one again, is a problem."""
+        """Count a row, and keep the sample that it makes.
+
+        A row that makes none is a problem; so is one that says again what a former one with its key said, and if the
+        two contradict each other, neither is kept.
+        """
         self.rows += 1
         found = attempt(where, make)
-        if isinstance(found, Sample) and (former := self._places.setdefault(found.key, where)) != where:
-            found = Problem(where, "duplicate", f"the key {found.key} was there already, at {former}")
         if isinstance(found, Problem):
             self.problems.append(found)
-        else:
+            return
+        former = self._first.setdefault(found.key, found)
+        if former is found:
             self.samples.append(found)
+        elif replace(former, where="") == replace(found, where=""):
+            why = f"the key {found.key} was there already, at {former.where}"
+            self.problems.append(Problem(where, "duplicate", why))
+        else:
+            self.samples = [sample for sample in self.samples if sample.key != found.key]
+            why = f"the key {found.key} says otherwise at {former.where}: neither is used"
+            self.problems.append(Problem(where, "contradiction", why))
 
     @property
     def counts(self) -> dict[str, int]:
@@ -93,6 +104,19 @@ class BenchmarkTask:
     instruction: str
     place: str
     source_place: str = ""
+
+
+def unique_tasks(rows: Iterable[BenchmarkTask | Problem]) -> list[BenchmarkTask]:
+    """The tasks, each once; those of which two rows say different things are left out, as `LoadedSamples.add` does."""
+    first: dict[str, BenchmarkTask] = {}
+    contradicted: set[str] = set()
+    for task in rows:
+        if isinstance(task, Problem):
+            continue
+        former = first.setdefault(task.key, task)
+        if (former.source.digest, former.instruction) != (task.source.digest, task.instruction):
+            contradicted.add(task.key)
+    return [task for key, task in first.items() if key not in contradicted]
 
 
 LoadSamples = Callable[[str, str, PictureStore], LoadedSamples]
@@ -159,12 +183,19 @@ class CategoryTable:
         macro: by figure, the mean of the categories' means.
         categories: by category and figure; a category without a task that has a figure lacks it.
         judged, failed: numbers of pictures.
+        expected: how many categories the benchmark has; with fewer, the means are not its official figures.
     """
 
     macro: dict[str, Estimate]
     categories: dict[str, dict[str, Estimate]]
     judged: int
     failed: int
+    expected: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether every category is there."""
+        return len(self.categories) >= self.expected
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -173,13 +204,26 @@ class CategoryTable:
             "categories": {c: {n: e.to_dict() for n, e in row.items()} for c, row in self.categories.items()},
             "judged": self.judged,
             "failed": self.failed,
+            "complete": self.complete,
         }
 
 
 def summarise(
-    benchmark: EditorBenchmark, samples: Sequence[Sample], judgements: Mapping[str, Judgement], seed: int = 0
+    benchmark: EditorBenchmark,
+    samples: Sequence[Sample],
+    judgements: Mapping[str, Judgement],
+    seed: int = 0,
+    bounds: tuple[float, float] | None = None,
 ) -> dict[str, CategoryTable]:
-    """Tables by "<language> <subset>", e.g. "en full"; pictures without a score are counted and left out."""
+    """Tables by "<language> <subset>", e.g. "en full"; pictures without a score are counted and left out.
+
+    Args:
+        benchmark: whose figures these are.
+        samples: the pictures.
+        judgements: by id of an edit.
+        seed: of the bootstrap.
+        bounds: range of the judge's numbers, see `bootstrap`.
+    """
     tables = {}
     for name, chosen in _subsets(samples):
         good, failed = [], 0
@@ -198,10 +242,11 @@ def summarise(
             if not having or (len(having) < len(good) and figure not in benchmark.sometimes):
                 continue
             names, values = zip(*having, strict=True)
-            macro[figure] = macro_mean(values, names, seed)
+            macro[figure] = macro_mean(values, names, seed, bounds=bounds)
             for category in dict.fromkeys(names):
-                rows[category][figure] = mean([value for name, value in having if name == category], seed)
-        tables[name] = CategoryTable(macro, rows, len(good), failed)
+                of = [value for name, value in having if name == category]
+                rows[category][figure] = mean(of, seed, bounds=bounds)
+        tables[name] = CategoryTable(macro, rows, len(good), failed, benchmark.categories)
     return tables
 
 

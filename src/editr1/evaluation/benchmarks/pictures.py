@@ -80,10 +80,11 @@ class PictureStore:
         if path not in self._by_path:
             try:
                 data = path.read_bytes()
-            except OSError as exc:
-                reason = "there is no such file" if isinstance(exc, FileNotFoundError) else exc.strerror
-                raise ImageError(f"{name}: cannot read {path}: {reason}") from None
-            size, _ = _header(data, f"{name}: {path}")
+            except (OSError, ValueError) as exc:  # ValueError: a NUL in the path
+                missing = isinstance(exc, FileNotFoundError)
+                reason = "there is no such file" if missing else getattr(exc, "strerror", None) or exc
+                raise ImageError(f"{name}: cannot read {_shown(path)}: {reason}") from None
+            size, _ = _header(data, f"{name}: {_shown(path)}")
             self._by_path[path] = StoredPicture(path, _digest(data), size)
         return self._by_path[path]
 
@@ -98,6 +99,12 @@ def _header(data: bytes, name: str) -> tuple[tuple[int, int], str]:
             return image.size, _SUFFIXES.get(image.format or "", ".img")
     except Exception as exc:  # a decoder may raise nearly anything on a damaged header
         raise ImageError(f"{name}: {len(data)} bytes that are no readable picture ({type(exc).__name__})") from None
+
+
+def _shown(path: Path) -> str:
+    """A path for a message; base64 in the place of a path is long."""
+    text = str(path)
+    return text if len(text) <= 300 else f"{text[:60]}... ({len(text)} characters: a path was expected)"
 
 
 def _short(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from editr1.errors import DataError, MissingExtraError
 
 _BATCH = 16
 _SUFFIXES = (".parquet", ".arrow", ".jsonl")
+_SHARD = re.compile(r"-\d+(-of-\d+)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +49,14 @@ class Table:
     Attributes:
         name: path or repository, for manifests.
         revision: commit on the hub; None for local files, whose content is hashed when they are read.
-        files: of a local data set, in order.
+        files: of a local data set, in order; `root` is the folder that was named, if it was one.
     """
 
     name: str
     revision: str | None
     files: tuple[Path, ...] = ()
     hub: HubSource | None = None
+    root: Path | None = None
 
     def rows(self) -> Iterator[Row]:
         """All rows, in order, a few at a time in memory.
@@ -66,7 +69,8 @@ class Table:
             yield from _hub_rows(self.hub, self.revision)
             return
         for file in self.files:
-            yield from _READERS[file.suffix](file)
+            name = file.name if self.root is None else file.relative_to(self.root).as_posix()
+            yield from _READERS[file.suffix](file, name)
 
 
 def open_table(data: str, hub: HubSource | None, under: str = "") -> Table:
@@ -75,10 +79,12 @@ def open_table(data: str, hub: HubSource | None, under: str = "") -> Table:
     Args:
         data: a file or folder, or the id of a repository on the hub.
         hub: how the benchmark is published there; None if it is not.
-        under: of a folder, take the files whose path inside it contains this, if there are any.
+        under: of a folder, take the files whose path inside it contains this; if there are none, those whose whole path
+            does, and if there are none either, all, unless they are of several splits.
 
     Raises:
-        DataError: if it is neither there nor a repository's id, or the folder holds no table.
+        DataError: if it is neither there nor a repository's id, the folder holds no table, or one of several splits
+            must be chosen.
     """
     path = Path(data).expanduser()
     if path.is_file():
@@ -89,12 +95,32 @@ def open_table(data: str, hub: HubSource | None, under: str = "") -> Table:
         files = sorted(p for p in path.rglob("*") if p.suffix in _READERS and not _hidden(p, path) and not _of_run(p))
         if not files:
             raise DataError(f"{path} holds no table: looked for {', '.join(_SUFFIXES)} in it and below")
-        chosen = [p for p in files if under in p.relative_to(path).as_posix()]
-        return Table(str(path), None, tuple(chosen or files))
+        return Table(str(path), None, tuple(_under(path, files, under)), root=path)
     if hub is None or data.count("/") != 1 or data.startswith((".", "/", "~")):
         raise DataError(f"there is no file or folder {data}" + (f"; the hub has {hub.repository}" if hub else ""))
     source = HubSource(data, hub.config, hub.split)
     return Table(data, _hub_revision(data), hub=source)
+
+
+def _under(folder: Path, files: list[Path], under: str) -> list[Path]:
+    """The files that are meant.
+
+    Raises:
+        DataError: if they are of several splits, and none of them is the one that is meant.
+    """
+    if not under:
+        return files
+    names = [p.relative_to(folder).as_posix() for p in files]
+    for above in ("", f"{folder.resolve().as_posix()}/"):
+        if chosen := [p for p, name in zip(files, names, strict=True) if under in above + name]:
+            return chosen
+    splits = sorted({_SHARD.sub("", p.relative_to(folder).with_suffix("").as_posix()) for p in files})
+    if len(splits) > 1:
+        raise DataError(
+            f"{folder} holds {len(splits)} tables ({', '.join(splits[:5])}), and none is called {under}: name the "
+            "file, or a folder with the files of one split"
+        )
+    return files
 
 
 def _hidden(path: Path, root: Path) -> bool:
@@ -106,18 +132,18 @@ def _of_run(path: Path) -> bool:
     return (path.parent / "judgements.jsonl").exists()
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+def _parquet(path: Path, name: str) -> Iterator[Row]:
     import pyarrow
     from pyarrow import parquet
 
     try:
         with parquet.ParquetFile(path) as file:
-            yield from _numbered(path, (r for b in file.iter_batches(batch_size=_BATCH) for r in b.to_pylist()))
+            yield from _numbered(path, name, (r for b in file.iter_batches(batch_size=_BATCH) for r in b.to_pylist()))
     except (pyarrow.ArrowException, OSError) as exc:
         raise DataError(f"{path} cannot be read as Parquet: {str(exc).splitlines()[0]}") from exc
 
 
-def _arrow(path: Path) -> Iterator[Row]:
+def _arrow(path: Path, name: str) -> Iterator[Row]:
     """An Arrow stream, as `datasets` saves to disk, or an Arrow file."""
     import pyarrow
     from pyarrow import ipc
@@ -135,17 +161,17 @@ def _arrow(path: Path) -> Iterator[Row]:
                     yield from batch.slice(start, _BATCH).to_pylist()
 
     try:
-        yield from _numbered(path, rows())
+        yield from _numbered(path, name, rows())
     except (pyarrow.ArrowException, OSError) as exc:
         raise DataError(f"{path} cannot be read as Arrow: {str(exc).splitlines()[0]}") from exc
 
 
-def _jsonl(path: Path) -> Iterator[Row]:
+def _jsonl(path: Path, name: str) -> Iterator[Row]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
-            where = f"{path.name}:{number}"
+            where = f"{name}:{number}"
             try:
                 data = json.loads(line)
             except ValueError as exc:
@@ -160,9 +186,9 @@ def _jsonl(path: Path) -> Iterator[Row]:
 _READERS = {".parquet": _parquet, ".arrow": _arrow, ".jsonl": _jsonl}
 
 
-def _numbered(path: Path, rows: Iterator[Any]) -> Iterator[Row]:
+def _numbered(path: Path, name: str, rows: Iterator[Any]) -> Iterator[Row]:
     for number, data in enumerate(rows, start=1):
-        yield Row(f"{path.name}:row {number}", path.parent, data)
+        yield Row(f"{name}:row {number}", path.parent, data)
 
 
 def _hub_rows(hub: HubSource, revision: str | None) -> Iterator[Row]:
@@ -173,7 +199,10 @@ def _hub_rows(hub: HubSource, revision: str | None) -> Iterator[Row]:
     try:
         loaded = load_dataset(hub.repository, hub.config, split=hub.split, revision=revision)
     except Exception as exc:  # everything from no network to a withdrawn data set
-        raise DataError(f"cannot load {hub.repository} from the hub: {' '.join(str(exc).split())[:300]}") from exc
+        why = " ".join(str(exc).split())[:300]
+        raise DataError(
+            f"there is no file or folder {hub.repository} here, and it cannot be loaded from the hub: {why}"
+        ) from exc
     splits = loaded if isinstance(loaded, DatasetDict) else {hub.split or "": loaded}
     for name, split in splits.items():
         number = 0

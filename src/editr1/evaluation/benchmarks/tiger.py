@@ -45,7 +45,8 @@ def read(row: Row, store: PictureStore) -> Pair:
 def official(results: Sequence[PairResult]) -> Figures:
     """2-way: exact match of better, worse and same. 3- and 4-way: a context is right if all its comparisons are.
 
-    Contexts of which comparisons are missing from the data, or failed, enter no figure.
+    Contexts of which comparisons are missing from the data enter no figure; those of which some failed enter the one
+    that counts failures as wrong, which is there if there are any.
     """
     figures = []
     for way, needed in _COMPARISONS.items():
@@ -54,9 +55,14 @@ def official(results: Sequence[PairResult]) -> Figures:
         for r in of:
             sizes[r.group] = sizes.get(r.group, 0) + 1
         whole = [r for r in of if sizes[r.group] == needed]
-        figures.append((way, exact_match(of) if needed == 1 else group_accuracy(whole).right))
-        if needed > 1:
-            figures.append((f"{way}, single comparisons", exact_match(of)))
+        if needed == 1:
+            figures.append((way, exact_match(of)))
+            continue
+        groups = group_accuracy(whole)
+        figures.append((way, groups.right))
+        if groups.failed:
+            figures.append((f"{way}, failures as wrong", groups.failures_as_wrong))
+        figures.append((f"{way}, single comparisons", exact_match(of)))
     return present(figures)
 
 

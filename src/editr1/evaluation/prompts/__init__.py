@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from collections.abc import Mapping
 from dataclasses import asdict, field
 from pathlib import Path
 from string import Template
@@ -119,13 +120,50 @@ def _load(name_or_path: str, kind: type[P]) -> P:
     if not path.is_file():
         raise ConfigError(f"no prompt {name_or_path!r}: use one of {', '.join(names())}, or a TOML file")
     try:
-        return TypeAdapter(kind).validate_python(tomllib.loads(path.read_text(encoding="utf-8")))
+        prompt = TypeAdapter(kind).validate_python(tomllib.loads(path.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise ConfigError(f"{path} is not TOML: {exc}") from exc
     except ValidationError as exc:
         first = exc.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{path} is no {kind.__name__}: {where}: {first['msg']}") from exc
+    if fault := _fault(prompt):
+        raise ConfigError(f"{path}: {fault}")
+    return prompt
+
+
+def _fault(prompt: RatingPrompt | PairPrompt) -> str:
+    """Why a prompt cannot be asked with; empty if it can."""
+    if isinstance(prompt, PairPrompt):
+        return _text_fault({"first_label": prompt.first_label})
+    if not prompt.low < prompt.high:
+        return f"low must be below high, got {prompt.low:g} and {prompt.high:g}"
+    if not prompt.calls:
+        return "calls is empty: a prompt asks at least one question"
+    for call in prompt.calls:
+        if not call.parts or not call.pictures:
+            return f"the call {call.name} must name at least one of parts and one of pictures"
+    named = [name for call in prompt.calls for name in (*call.parts, call.name) if call.parts != (call.name,)]
+    if twice := sorted({name for name in named if named.count(name) > 1}):
+        return f"{', '.join(twice)} names two numbers: every part and every call needs a name of its own"
+    return _text_fault({f"text of the call {call.name}": call.text for call in prompt.calls})
+
+
+def _text_fault(texts: Mapping[str, str]) -> str:
+    known = {"instruction", "criterion"}
+    found: set[str] = set()
+    for name, text in texts.items():
+        if not Template(text).is_valid():
+            return f"the {name} has a $ that begins no name: write $$ for a dollar sign"
+        found |= (used := set(Template(text).get_identifiers()))
+        if used - known:
+            unknown = ", ".join(f"${n}" for n in sorted(used - known))
+            return (
+                f"the {name} has {unknown}: only $instruction and $criterion are filled in; write $$ for a dollar sign"
+            )
+    if "instruction" not in found:
+        return f"$instruction is in none of the texts ({', '.join(texts)}): the judge would not know what was asked for"
+    return ""
 
 
 def _hash(content: dict[str, Any]) -> str:
