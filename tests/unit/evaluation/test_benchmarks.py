@@ -8,6 +8,7 @@ import pytest
 from editr1.errors import DataError, MissingExtraError
 from editr1.evaluation.benchmarks import REWARD_MODEL_BENCHMARKS, PictureStore, load_pairs
 from editr1.evaluation.benchmarks.editscore import TASKS
+from editr1.judges import ScriptedJudge
 
 FORMATS = ("data/train-00000.parquet", "data-00000-of-00001.arrow", "rows.jsonl")
 
@@ -268,6 +269,28 @@ def test_tiger_by_hand(tiger_rows, write_rows, honest, kit, tmp_path):
     }
 
 
+def test_tigers_contexts_with_failures(tiger_rows, write_rows, kit, tmp_path):
+    """Three contexts of three: one all right; one with A and B the wrong way round and C refused; one that is right
+    but for C, which is refused. Whole is one, and right; with failures as wrong, 1 of 3 is right."""
+    rows = [
+        *tiger_rows(3, (8, 5, 2), (1, 2, 3)),
+        *tiger_rows(3, (5, 8, 1.1), (1, 2, 3)),
+        *tiger_rows(3, (8, 5, 1.1), (1, 2, 3)),
+    ]
+
+    def answer(request):
+        value = kit.worth(kit.shown(request)[-1])
+        return kit.refusal() if value == 1.1 else kit.ratings(value)
+
+    judge = ScriptedJudge(answer)
+    result, _ = kit.evaluate(REWARD_MODEL_BENCHMARKS["tiger"], write_rows(rows), tmp_path / "run", judge)
+    assert values(result.official) == {
+        "3-way": 1.0,
+        "3-way, failures as wrong": pytest.approx(1 / 3),
+        "3-way, single comparisons": pytest.approx(4 / 5),
+    }
+
+
 def test_a_tie_margin_is_given_and_never_fitted(tiger_rows, write_rows, honest, kit, tmp_path):
     rows = [*tiger_rows(2, (5, 6), (1, 1)), *tiger_rows(2, (5, 8), (2, 1))]
     result, _ = kit.evaluate(
@@ -321,6 +344,39 @@ def test_genai_bench_by_hand(write_rows, honest, kit, tmp_path):
     assert (loaded.rows, loaded.problems, result.same) == (20, [], 8)
     assert values(result.official) == {"preferences": pytest.approx(9 / 12), "with ties": pytest.approx(14 / 20)}
     assert result.dimensions["overall"].ties.value == pytest.approx(1 / 12)
+
+
+def genai_row(kit, n, vote="leftvote"):
+    return {
+        "source_prompt": "a cup",
+        "target_prompt": "a red cup",
+        "instruct_prompt": f"edit number {n}",
+        "source_image": kit.picture(0, n),
+        "left_model": "m1",
+        "left_output_image": kit.picture(7, 100 + n),
+        "right_model": "m2",
+        "right_output_image": kit.picture(2, 200 + n),
+        "vote_type": vote,
+    }
+
+
+def test_genai_bench_by_the_folder_of_its_pictures_takes_the_same_split(kit, write_rows, tmp_path):
+    write_rows([genai_row(kit, n) for n in range(3)], "hub/image_edition/test-00000-of-00001.parquet")
+    write_rows([genai_row(kit, n) for n in range(3, 8)], "hub/image_edition/test_v1-00000-of-00001.parquet")
+    for folder in ("hub", "hub/image_edition"):
+        loaded = load_pairs(REWARD_MODEL_BENCHMARKS["genai_bench"], str(tmp_path / folder), PictureStore(tmp_path / "p"))
+        assert loaded.rows == 5
+
+
+def test_splits_are_never_mixed(kit, write_rows, tmp_path):
+    """Saved from `datasets`, without the name of the folder: which split is meant has to be said."""
+    for split in ("test", "test_v1"):
+        write_rows([genai_row(kit, n) for n in range(2)], f"saved/{split}/data-00000-of-00002.arrow")
+        write_rows([genai_row(kit, n) for n in range(2, 4)], f"saved/{split}/data-00001-of-00002.arrow")
+    bench = REWARD_MODEL_BENCHMARKS["genai_bench"]
+    with pytest.raises(DataError, match=r"2 tables \(test/data, test_v1/data\), and none is called image_edition"):
+        load_pairs(bench, str(tmp_path / "saved"), PictureStore(tmp_path / "p"))
+    assert load_pairs(bench, str(tmp_path / "saved" / "test_v1"), PictureStore(tmp_path / "p")).rows == 4
 
 
 def mmrb2_pair(kit, folder, number, chosen, worth_a, worth_b, sources=1):

@@ -126,6 +126,37 @@ def test_gedits_layout_has_the_source_beside(kit, write_rows, tiny, model, tmp_p
     assert len(gedit.load(data, str(tmp_path / "out"), PictureStore(tmp_path / "p")).samples) == 1
 
 
+@pytest.mark.parametrize("odd", ["rotated", "transparent", "16 bits"])
+def test_gedits_source_is_saved_as_the_editor_saw_it(odd, kit, write_rows, tiny, model, tmp_path):
+    """Upright, on white, in 8 bits: the judge is shown it beside the edit."""
+    file = io.BytesIO()
+    if odd == "rotated":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.new("RGB", (40, 24), "red").save(file, "JPEG", exif=exif)
+    elif odd == "transparent":
+        Image.new("RGBA", (24, 24), (255, 0, 0, 0)).save(file, "PNG")
+    else:
+        Image.fromarray(np.full((24, 24), 32768, np.uint16)).save(file, "PNG")
+    row = {
+        "task_type": "style_change",
+        "key": "k1",
+        "instruction": "make it a sketch",
+        "instruction_language": "en",
+        "input_image": file.getvalue(),
+        "Intersection_exist": True,
+    }
+    gedit = EDITOR_BENCHMARKS["gedit"]
+    (task,) = gedit.tasks(str(write_rows([row])), PictureStore(tmp_path / "pictures"))
+    generate([task], tmp_path / "out", EditorSettings(str(model)), lambda: tiny)
+    saved = Image.open(next((tmp_path / "out").rglob("k1_SRCIMG.png")))
+    assert saved.mode == "RGB"
+    if odd == "rotated":
+        assert saved.size == (24, 40)
+    else:
+        assert saved.getpixel((3, 3)) == ((255, 255, 255) if odd == "transparent" else (128, 128, 128))
+
+
 def test_imgedits_tasks(kit, tmp_path):
     (tmp_path / "a.png").write_bytes(kit.picture(0, 1))
     rows = {

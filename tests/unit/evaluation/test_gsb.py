@@ -109,6 +109,28 @@ def test_a_file_without_marks_is_an_error(tmp_path, name, text, why):
         read_marks(path)
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ['c1,ann,good,"nice one', "c2,ann,bad,", "c3,ann,bad,"],  # would swallow the rest
+        ['c1,ann,good,"nice one', "c2,ann,bad,", 'c3,ann,bad,"not so'],  # would swallow what is between
+        ['"c1,ann,good,', "c2,ann,bad,"],
+        ['c1,ann,good,"said "so"', "c2,ann,bad,"],
+    ],
+)
+def test_a_stray_quote_never_swallows_marks(tmp_path, rows):
+    path = tmp_path / "marks.csv"
+    path.write_text("\n".join(["context,annotator,choice,comment", "c0,ann,good,", *rows]) + "\n")
+    with pytest.raises(DataError, match="the row that begins in line 3 is no CSV .*a quote that is not closed"):
+        read_marks(path)
+
+
+def test_quotes_and_lines_within_quotes_are_csv(tmp_path):
+    path = tmp_path / "marks.csv"
+    path.write_text('context,annotator,choice,comment\nc1,ann,good,"said ""so"",\nand more"\nc2,ann,bad,it"s\n')
+    assert read_marks(path).by_context == {"c1": {"ann": GOOD}, "c2": {"ann": BAD}}
+
+
 def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(DataError, match="cannot read the marks"):
         read_marks(tmp_path / "nowhere.csv")

@@ -9,6 +9,8 @@ import pytest
 
 from editr1.cli import options
 from editr1.cli.main import run
+from editr1.evaluation.benchmarks import EDITOR_BENCHMARKS, PictureStore
+from editr1.evaluation.benchmarks.editors import unique_tasks
 from editr1.judges import ScriptedJudge
 from editr1.verifier import Verifier
 
@@ -234,6 +236,38 @@ def test_an_editors_tasks_given_twice(editr1, editor_data, tmp_path):
     code, err = editr1("editor", "imgedit", "--data", path, "--images", pictures("imgedit", "1"), scorer="imgedit")
     assert code == 2
     assert "has keys twice: 1" in err
+
+
+def test_rows_that_say_different_things_of_one_task(editr1, editor_data, kit, write_rows):
+    """Neither is judged: which of the two the picture was made by is not known."""
+    _, pictures = editor_data
+    folder = pictures("gedit", "1", "2")
+    row = {"task_type": "text_change", "instruction_language": "en", "Intersection_exist": True}
+    said = (("1", "paint it red"), ("2", "x"), ("1", "paint it green"), ("1", "paint it red"))
+    rows = [row | {"key": key, "instruction": words, "input_image": kit.picture(0, 1)} for key, words in said]
+    data = write_rows(rows)
+    code, err = editr1("editor", "gedit", "--data", data, "--images", folder)
+    assert code == 1
+    assert "2 of 4 rows are left out (1 contradiction, 1 duplicate)" in err
+    assert "says otherwise at train-00000.parquet:row 1: neither is used" in err
+    (judged,) = (json.loads(line) for line in Path("run/pairs.jsonl").read_text().splitlines())
+    assert judged["key"] == "text_change/en/2"
+    tasks = unique_tasks(EDITOR_BENCHMARKS["gedit"].tasks(str(data), PictureStore("pictures")))
+    assert [task.key for task in tasks] == ["text_change/en/2"], "nor is a picture made of it"
+
+
+def test_the_same_rows_in_two_folders_count_once(editr1, editor_data, write_rows, kit, tmp_path):
+    data, pictures = editor_data
+    file = data("gedit")
+    twin = tmp_path / "data" / "more" / file.name
+    twin.parent.mkdir()
+    twin.write_bytes(file.read_bytes())
+    code, err = editr1("editor", "gedit", "--data", tmp_path / "data", "--images", pictures("gedit", "1", "2"))
+    assert code == 0
+    assert "2 of 4 rows are left out (2 duplicate)" in err
+    assert f"{file.name}:row 1" in err
+    assert "more/" in err
+    assert len(Path("run/pairs.jsonl").read_text().splitlines()) == 2
 
 
 def test_an_interrupted_editor_run_goes_on(editr1, editor_data, kit, monkeypatch):

@@ -286,6 +286,60 @@ def test_a_bad_prompt_is_an_error(tmp_path, text, why):
         load_rating_prompt(path)
 
 
+GOOD_PROMPT = """
+name = "own"
+low = 0
+high = 10
+within = "min"
+[[calls]]
+name = "SC"
+pictures = ["source", "edited"]
+parts = ["a", "b"]
+system = "Rate."
+text = "It costs $$5: $instruction"
+[[calls]]
+name = "PQ"
+pictures = ["edited"]
+parts = ["c"]
+system = "Rate."
+text = "How good?"
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("$$5", "$5", "text of the call SC has a \\$ that begins no name: write"),
+        ("How good?", "How good is $kind?", "text of the call PQ has \\$kind: only"),
+        ("$instruction", "the instruction", "instruction is in none of the texts"),
+        ("high = 10", "high = 0", "low must be below high, got 0 and 0"),
+        ('parts = ["c"]', "parts = []", "the call PQ must name at least one of parts"),
+        ('pictures = ["edited"]', "pictures = []", "the call PQ must name at least one of parts and one of pictures"),
+        ('parts = ["c"]', 'parts = ["a"]', "a names two numbers"),
+        (GOOD_PROMPT[GOOD_PROMPT.index("[[calls]]") :], "calls = []", "calls is empty"),
+    ],
+)
+def test_a_prompt_that_cannot_be_asked_with_is_an_error(tmp_path, kit, edit, old, new, why):
+    path = tmp_path / "own.toml"
+    path.write_text(GOOD_PROMPT)
+    judge = ScriptedJudge(lambda request: kit.ratings(*[5] * (1 if "How good" in kit.said(request) else 2)))
+    (judgement,) = score_all(RatingScorer(judge, load_rating_prompt(path)), [edit(5)])
+    assert judgement.score == 5
+    assert "It costs $5: " in kit.said(judge.requests[0])
+    assert old in GOOD_PROMPT
+    path.write_text(GOOD_PROMPT.replace(old, new))
+    with pytest.raises(ConfigError, match=why):
+        load_rating_prompt(path)
+
+
+def test_a_prompt_for_pairs_must_say_what_was_asked_for(tmp_path):
+    source = (load_pair_prompt.__globals__["_FOLDER"] / "pairwise.toml").read_text()
+    path = tmp_path / "own.toml"
+    path.write_text(source.replace("$instruction", "unknown"))
+    with pytest.raises(ConfigError, match="instruction is in none of the texts"):
+        load_pair_prompt(path)
+
+
 def test_judgements_come_back_from_disk_as_they_were(tmp_path):
     path = tmp_path / "judgements.jsonl"
     whole = Judgement(

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from editr1.cli.main import run
 from editr1.errors import ConfigError, DataError
-from editr1.evaluation.select import Judged, Rules, read_judged, select
+from editr1.evaluation.select import Judged, Rules, read_judged, select, without_principle
 from editr1.stickers.annotators import SimulatedJudge
 from editr1.stickers.faults import EDITORS
 from editr1.stickers.oracle import utility
 from editr1.stickers.tasks import sample_task
 from editr1.types import Category, Check, EditVerdict, Principle, VerdictStatus
 
-FOLLOW, KEEP, _ = Category
+FOLLOW, KEEP, QUALITY = Category
 
 
 def verdict(score, met=(True, True)):
@@ -74,6 +74,27 @@ def test_rules_by_score_and_principle():
     reasons = {s.judged.id: s.why for s in select(edits, Rules(min_score=6, families=(KEEP,)))}
     assert reasons["low"] == "score 5.9 is below 6"
     assert reasons["spoilt"] == "Keep: Is the table as before? No: seen"
+
+
+def test_edits_without_a_principle_that_is_asked_for_are_kept_and_it_is_said():
+    cup, table = (Principle("Is the cup red?", FOLLOW), Principle("Is the table as before?", KEEP))
+    edits = [
+        Judged("both", "c", EditVerdict(VerdictStatus.OK, (Check(cup, True), Check(table, True)), 1.0, 8), {}),
+        Judged("cup", "c", EditVerdict(VerdictStatus.OK, (Check(cup, True),), 1.0, 7), {}),
+    ]
+    rules = Rules(families=(KEEP,), questions=("CUP",))
+    found = select(edits, rules)
+    assert [(s.kept, s.why) for s in found] == [(True, "score 8.0"), (True, "score 7.0, no principle of Keep")]
+    assert without_principle(found, rules) == {"Keep": 1}
+    best = select(edits, Rules(families=(KEEP,), best=2))
+    assert best[1].why == "place 2 of 2 of its context, score 7.0, no principle of Keep"
+
+
+@pytest.mark.parametrize(("rules", "what"), [({"questions": ("cpu",)}, "'cpu'"), ({"families": (QUALITY,)}, "Quality")])
+def test_a_rule_that_no_principle_falls_under_is_an_error(rules, what):
+    with pytest.raises(ConfigError, match=f"no edit has a principle that {what} asks for"):
+        select(judged(3, 8), Rules(**rules))
+    assert len(select(judged(None), Rules(**rules))) == 1, "without a verdict there is nothing to look at"
 
 
 def test_the_top_share_is_of_all_with_a_verdict():
@@ -237,6 +258,7 @@ def test_from_the_command_line(verdicts, tmp_path, capsys):
         ((), "nothing to select by"),
         (("--require", "beauty"), "unknown principle category"),
         (("--top", "2"), "must be above 0"),
+        (("--question", "cpu"), "no edit has a principle that 'cpu' asks for"),
     ],
 )
 def test_bad_rules_from_the_command_line(verdicts, tmp_path, capsys, arguments, why):
