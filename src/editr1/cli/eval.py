@@ -58,6 +58,7 @@ def rm(
     settings = given.resolve(passes=passes)
     common.check_name("benchmark", benchmark, RM_BENCHMARKS)
     common.check_name("--scorer", scorer, common.SCORERS)
+    common.check_judge(scorer, settings)
     _refuse_idle(scorer, settings.passes, tie_margin, both_orders)
     both_orders = both_orders is not False
     from editr1.cli import eval_show

@@ -77,6 +77,8 @@ def editor(
     _check(benchmark, kind, model_to_edit, images, {"--lora": lora, "--steps": steps})
     if kind == ORACLE:
         _refuse_judge(given, passes)
+    else:
+        common.check_judge(kind, settings)
     folder = images or out / "edits"
     if model_to_edit is not None:
         from editr1.evaluation.generate import EditorSettings

@@ -41,6 +41,19 @@ def check_name(what: str, name: str, known: Any) -> None:
         raise ConfigError(f"{what} {name!r} is none of {', '.join(known)}")
 
 
+def check_judge(scorer: str, settings: ScoreConfig) -> None:
+    """Refuse to ask the embedded verifier, which is there by default, what it was not taught to answer.
+
+    Raises:
+        ConfigError: says how to name another judge.
+    """
+    if scorer not in ("verifier", "score") and settings.judge.resolved_kind == "embedded":
+        raise ConfigError(
+            f"--scorer {scorer} cannot ask the embedded verifier, which answers its own questions only: name a judge "
+            "with --model, or with --base-url and --model"
+        )
+
+
 def judging(benchmark: str, scorer: str, settings: ScoreConfig) -> dict[str, Any]:
     """What changes answers: a run directory is bound to it, and to what a model's folder and a prompt's file hold.
 

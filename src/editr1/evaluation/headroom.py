@@ -64,7 +64,8 @@ def headroom(run: str | Path, dimension: str | None = None, seed: int = 0) -> He
     if dimension is None and len(found) > 1:
         raise DataError(f"{run} has pairs of {len(found)} dimensions: name one of {', '.join(found)}")
     said = read_judgements(Path(run) / "judgements.jsonl")
-    preferred, other, contexts = [], [], []
+    preferred, other = [], []
+    contexts: list[str] = []
     for row in rows:
         first, second = (said.get(edit) for edit in row["edits"])
         if dimension in (None, row["dimension"]) and _whole(first) and _whole(second):

@@ -364,7 +364,9 @@ def test_genai_bench_by_the_folder_of_its_pictures_takes_the_same_split(kit, wri
     write_rows([genai_row(kit, n) for n in range(3)], "hub/image_edition/test-00000-of-00001.parquet")
     write_rows([genai_row(kit, n) for n in range(3, 8)], "hub/image_edition/test_v1-00000-of-00001.parquet")
     for folder in ("hub", "hub/image_edition"):
-        loaded = load_pairs(REWARD_MODEL_BENCHMARKS["genai_bench"], str(tmp_path / folder), PictureStore(tmp_path / "p"))
+        loaded = load_pairs(
+            REWARD_MODEL_BENCHMARKS["genai_bench"], str(tmp_path / folder), PictureStore(tmp_path / "p")
+        )
         assert loaded.rows == 5
 
 

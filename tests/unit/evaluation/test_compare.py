@@ -225,7 +225,7 @@ def test_a_mean_over_fewer_categories_is_warned_of(editor_run):
 
 
 def test_the_interval_is_that_of_paired_items(editor_run):
-    """Scores from 0 to 8, each one better by 1 or 2: the means' intervals are wide, the difference has little spread."""
+    """Scores from 0 to 7, each one better by 1 or 2: the means' intervals are wide, that of the difference is not."""
     worth = {("style_change", f"k{i}"): i for i in range(8)}
     found = compare([editor_run("old", worth), editor_run("new", {k: v + 1 + v % 2 for k, v in worth.items()})])
     difference = section(found, "en full").paired[0].differences["O"]

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from editr1.cli import options
+from editr1.cli import eval_judging, options
 from editr1.cli.main import run
 from editr1.evaluation import prompts
 from editr1.evaluation.prompts import load_rating_prompt
@@ -44,6 +44,7 @@ def editr1(monkeypatch, capsys, tmp_path):
 
     call.built = 0
     monkeypatch.setattr(options, "build_verifier", build)
+    monkeypatch.setattr(eval_judging, "check_judge", lambda scorer, settings: None)  # the judge is none of those named
     return call
 
 
@@ -598,3 +599,20 @@ def test_odd_paths_of_pictures_are_a_short_line_each(editr1, kit, write_rows, ho
     assert "1 of 2 rows are left out (1 picture)" in outcome.err
     assert re.search(why, outcome.err)
     assert len(outcome.err) < 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "scorer"),
+    [
+        (("rm", "preference", "--scorer", "holistic"), "holistic"),
+        (("rm", "preference", "--scorer", "pairwise", "--judge", "embedded"), "pairwise"),
+        (("editor", "gedit", "--images", "."), "scpq"),
+    ],
+)
+def test_the_embedded_verifier_is_not_asked_what_it_cannot_answer(monkeypatch, capsys, tmp_path, arguments, scorer):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        run(["eval", *arguments, "--data", "nowhere", "--out", "run"])
+    assert caught.value.code == 2
+    assert f"--scorer {scorer} cannot ask the embedded verifier" in capsys.readouterr().err
+    assert not Path("run").exists()

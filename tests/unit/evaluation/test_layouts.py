@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from editr1.cli import options
+from editr1.cli import eval_judging, options
 from editr1.cli.main import run
 from editr1.evaluation.benchmarks import EDITOR_BENCHMARKS, PictureStore
 from editr1.evaluation.benchmarks.editors import unique_tasks
@@ -36,6 +36,7 @@ def editr1(monkeypatch, capsys, tmp_path, kit):
 
     call.out = "run"
     judge = ScriptedJudge(answer)
+    monkeypatch.setattr(eval_judging, "check_judge", lambda scorer, settings: None)  # the judge is none of those named
     monkeypatch.setattr(
         options, "build_verifier", lambda config, *, quiet=False: Verifier(judge, template="compact", max_tries=1)
     )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from editr1.editors.build import OPTIONS_FILE
-from editr1.editors.names import LORA_FILE
+from editr1.editors.names import LORA_FILE, resolve_editor
 from editr1.errors import ModelError
 from editr1.files import write_atomic, write_json
 from editr1.judges.names import SHIPPED
@@ -104,10 +104,7 @@ def card(work: Work, step: int) -> str:
     how = {"flow-grpo": "Flow-GRPO", "nft": "DiffusionNFT"}[recipe.algorithm]
     learnt = ", ".join(f"{name} ({_kind(reward)})" for name, reward in recipe.rewards.items() if not reward.watch)
     on = recipe.contexts.path or f"stickers {recipe.contexts.stickers!r}, {recipe.contexts.count} contexts"
-    load = 'pipeline = DiffusionPipeline.from_pretrained("path/to/this/folder")'
-    if work.policy.lora:
-        load = load.replace("path/to/this/folder", recipe.editor)
-        load += '\npipeline.load_lora_weights("path/to/this/folder")'
+    load = _loading(recipe.editor, lora=work.policy.lora is not None)
     averaged = "moving averages of the weights" if recipe.ema else "the weights"
     return f"""---
 base_model: {recipe.editor}
@@ -125,13 +122,21 @@ pictures with editr1; these are {averaged}.
 - settings: `{SETTINGS_FILE}`; learning rate {recipe.learning_rate:g}, seed {recipe.seed}
 
 ```python
-from diffusers import DiffusionPipeline
-
 {load}
 ```
 
 {_figures(work, step)}
 """
+
+
+def _loading(editor: str, *, lora: bool) -> str:
+    """The lines that load what was trained. A name of an editor that ships means nothing to diffusers."""
+    if lora and resolve_editor(editor) != editor:
+        make = f'editor = build_editor("{editor}", lora="path/to/this/folder")'
+        return f"from editr1.editors import build_editor\n\n{make}  # editor.pipeline is the diffusers pipeline"
+    base = editor if lora else "path/to/this/folder"
+    load = f'from diffusers import DiffusionPipeline\n\npipeline = DiffusionPipeline.from_pretrained("{base}")'
+    return load + ('\npipeline.load_lora_weights("path/to/this/folder")' if lora else "")
 
 
 def _kind(reward: RewardConfig) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.util import find_spec
@@ -43,6 +43,10 @@ ALGORITHMS: dict[str, Callable[[EditorRecipe, int], Algorithm]] = {"flow-grpo": 
 
 MAY_CHANGE = {"steps", "save_every", "keep", "tracker", "failures", "max_skipped", "micro_batch_size", "context_cache"}
 """Settings that a resumed run may have otherwise than when it began: what is learnt stays the same, up to rounding."""
+
+_ON_THE_WAY = {"url", "token_env", "concurrency", "items_per_request", "timeout"}
+_TO_THE_JUDGE = {"base_url", "api_key_env", "concurrency", "timeout", "cache_dir", "device"}
+"""Of a reward, and of its judge: how it is reached. A service may come back at another address."""
 
 _WAIT = timedelta(hours=2)
 """That processes wait for one another: one may score, or write a model, while the others wait."""
@@ -203,17 +207,36 @@ def _open_run(recipe: EditorRecipe, folder: Path, accelerator: Any) -> RunDir:
     now = recipe.model_dump(mode="json")
     if (folder / "config.json").is_file():
         before = RunDir.open(folder).config
-        changed = [key for key in now if key not in MAY_CHANGE and before.get(key, now[key]) != now[key]]
+        kept, asked = _what_is_learnt(before), _what_is_learnt(now)
+        changed = [key for key in asked if kept.get(key, asked[key]) != asked[key]]
         if changed:
-            raise ConfigError(
-                f"{folder} holds a run with {changed[0]} = {before[changed[0]]!r}, not {now[changed[0]]!r}: choose "
-                "another one with --out"
-            )
+            name, old, new = _first_difference(changed[0], kept[changed[0]], asked[changed[0]])
+            raise ConfigError(f"{folder} holds a run with {name} = {old!r}, not {new!r}: choose another one with --out")
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         RunDir.create(folder, now, seeds={"all": recipe.seed}, resume=True)
     accelerator.wait_for_everyone()
     return RunDir(folder)
+
+
+def _what_is_learnt(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a resumed run must have as it began."""
+    kept = {key: value for key, value in settings.items() if key not in MAY_CHANGE}
+    rewards = {}
+    for name, reward in (settings.get("rewards") or {}).items():
+        score = dict(reward.get("score") or {})
+        score["judge"] = {k: v for k, v in (score.get("judge") or {}).items() if k not in _TO_THE_JUDGE}
+        rewards[name] = {k: v for k, v in reward.items() if k not in _ON_THE_WAY} | {"score": score}
+    return kept | {"rewards": rewards}
+
+
+def _first_difference(name: str, old: Any, new: Any) -> tuple[str, Any, Any]:
+    """The innermost setting that differs, by its dotted name."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in [*new, *(k for k in old if k not in new)]:
+            if old.get(key) != new.get(key):
+                return _first_difference(f"{name}.{key}", old.get(key), new.get(key))
+    return name, old, new
 
 
 def _editor(recipe: EditorRecipe, accelerator: Any) -> PipelineEditor:

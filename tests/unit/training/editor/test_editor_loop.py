@@ -240,6 +240,22 @@ def test_another_recipe_does_not_go_on_with_a_run(editor: Path, tasks: Path, tmp
         train_editor(make_recipe(editor, tasks, steps=1, seed=1), tmp_path, Scored)
 
 
+def test_a_scoring_service_may_come_back_elsewhere(editor: Path, tasks: Path, tmp_path: Path) -> None:
+    """How a reward is reached may change; which one it is may not."""
+
+    def recipe(steps: int = 1, base_url: str = "http://one/v1", **service: Any) -> Any:
+        asked = {"judge": {"base_url": base_url, "model": "m"}}
+        reward = {"kind": "http", "url": "http://one:8700", "score": asked, **service}
+        return make_recipe(editor, tasks, steps=steps, rewards={"judge": reward})
+
+    train_editor(recipe(), tmp_path / "run", Scored)
+    moved = {"url": "http://two:8700", "timeout": 9.0, "concurrency": 2, "token_env": "TOKEN"}
+    train_editor(recipe(2, "http://two/v1", **moved), tmp_path / "run", Scored)
+    assert [row["step"] for row in rows(tmp_path / "run")] == [1, 2]
+    with pytest.raises(ConfigError, match=r"a run with rewards.judge.scale = 'unit', not 'score': choose another"):
+        train_editor(recipe(scale="score"), tmp_path / "run", Scored)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["flow-grpo", "nft"])
 def test_it_learns(algorithm: str, editor: Path, tasks: Path, tmp_path: Path) -> None:
