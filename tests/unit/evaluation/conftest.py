@@ -11,9 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from eval_helpers import Outcome
 from PIL import Image
 from reproduction_fakes import write_recipes
 
+from editr1.cli import eval_judging, options
+from editr1.cli.main import run
 from editr1.evaluation.benchmarks import Benchmark, Loaded, PictureStore, load_pairs
 from editr1.evaluation.bootstrap import bootstrap
 from editr1.evaluation.pairwise import PairwiseScorer
@@ -25,10 +28,18 @@ from editr1.evaluation.scorers import RatingScorer
 from editr1.judges import ChatReply, ChatRequest, Picture, ReplyStatus, ScriptedJudge, Text
 from editr1.stickers.draw import draw
 from editr1.stickers.tasks import sample_task
+from editr1.verifier import Verifier
 
 PIXELS = 32
 FIGURES_ONLY = (
-    *("test_benchmarks", "test_compare", "test_editor_benchmarks", "test_eval_cli", "test_layouts"),
+    *(
+        "test_benchmarks",
+        "test_compare",
+        "test_editor_benchmarks",
+        "test_eval_cli",
+        "test_eval_odd_input",
+        "test_layouts",
+    ),
     *("test_generate", "test_sticker_benchmarks", "test_reproduction", "test_reproduction_exhibits"),
 )
 """Files of tests that say nothing about intervals."""
@@ -159,5 +170,49 @@ def place(tmp_path):
     def make(**settings):
         given = ReproductionSettings(recipes=recipes, **settings)
         return Place(tmp_path / "out", given, shipped=tmp_path / "shipped", models=tmp_path / "models")
+
+    return make
+
+
+@pytest.fixture
+def editr1(monkeypatch, capsys, tmp_path):
+    """`editr1 ARGUMENTS` with a judge that can be exchanged: `editr1.judge`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "250")
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            run([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return Outcome(int(caught.value.code or 0), captured.out, captured.err)
+
+    def build(config, *, quiet=False):
+        call.built += 1
+        return Verifier(call.judge, template=config.template or "compact", max_tries=config.max_tries)
+
+    call.built = 0
+    monkeypatch.setattr(options, "build_verifier", build)
+    monkeypatch.setattr(eval_judging, "check_judge", lambda scorer, settings: None)  # the judge is none of those named
+    return call
+
+
+@pytest.fixture
+def pairs(kit, write_rows):
+    """`n` own pairs: the preferred edit is worth 7, the other one 3."""
+
+    def make(n, name="pairs/data.jsonl"):
+        return write_rows(
+            [
+                {
+                    "id": f"p{i}",
+                    "source": kit.picture(0, i),
+                    "preferred": kit.picture(7, 1000 + i),
+                    "other": kit.picture(3, 2000 + i),
+                    "instruction": f"edit number {i}",
+                }
+                for i in range(n)
+            ],
+            name,
+        )
 
     return make

@@ -3,82 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from random import Random
 
 import pytest
+from eval_helpers import RM, files, result_of
 
-from editr1.cli import eval_judging, options
-from editr1.cli.main import run
 from editr1.evaluation import prompts
-from editr1.evaluation.prompts import load_rating_prompt
 from editr1.judges import ChatReply, ReplyStatus, ScriptedJudge
 from editr1.stickers.draw import draw
 from editr1.stickers.tasks import sample_task
-from editr1.verifier import Verifier
 
 FAILED = ChatReply(ReplyStatus.ERROR, error="the service is down")
-
-
-class Outcome:
-    def __init__(self, code, out, err):
-        self.code, self.out, self.err = code, out, err
-
-
-@pytest.fixture
-def editr1(monkeypatch, capsys, tmp_path):
-    """`editr1 ARGUMENTS` with a judge that can be exchanged: `editr1.judge`."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "250")
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            run([str(a) for a in arguments])
-        captured = capsys.readouterr()
-        return Outcome(int(caught.value.code or 0), captured.out, captured.err)
-
-    def build(config, *, quiet=False):
-        call.built += 1
-        return Verifier(call.judge, template=config.template or "compact", max_tries=config.max_tries)
-
-    call.built = 0
-    monkeypatch.setattr(options, "build_verifier", build)
-    monkeypatch.setattr(eval_judging, "check_judge", lambda scorer, settings: None)  # the judge is none of those named
-    return call
-
-
-@pytest.fixture
-def pairs(kit, write_rows):
-    """`n` own pairs: the preferred edit is worth 7, the other one 3."""
-
-    def make(n, name="pairs/data.jsonl"):
-        return write_rows(
-            [
-                {
-                    "id": f"p{i}",
-                    "source": kit.picture(0, i),
-                    "preferred": kit.picture(7, 1000 + i),
-                    "other": kit.picture(3, 2000 + i),
-                    "instruction": f"edit number {i}",
-                }
-                for i in range(n)
-            ],
-            name,
-        )
-
-    return make
-
-
-def files(folder: Path):
-    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.is_file()}
-
-
-def result_of(folder):
-    return json.loads((Path(folder) / "result.json").read_text())
-
-
-RM = ("eval", "rm", "preference", "--scorer", "holistic", "--out", "run", "--data")
 
 
 def test_a_second_run_judges_nothing_and_changes_nothing(editr1, pairs, honest):
@@ -529,90 +465,3 @@ def test_an_editor_from_the_command_line(editr1, kit, write_rows, tmp_path):
     assert "1 of 3 rows are left out (1 picture)" in outcome.err
     assert editr1("eval", "editor", "gedit", "--data", "x", "--images", "nowhere", "--out", "third").code == 2
     assert editr1("eval", "editor", "x", "--data", "x", "--images", "out", "--out", "third").code == 2
-
-
-@pytest.mark.parametrize(
-    ("arguments", "why"),
-    [
-        (("--scorer", "pairwise", "--tie-margin", 3), "--tie-margin 3 is for scores"),
-        (("--scorer", "pairwise", "--passes", 2), "--passes 2 is for scores"),
-        (("--scorer", "holistic", "--one-order"), "are for --scorer pairwise, not for holistic"),
-        (("--both-orders",), "are for --scorer pairwise, not for verifier"),
-    ],
-)
-def test_options_without_effect_are_refused(editr1, pairs, arguments, why):
-    outcome = editr1("eval", "rm", "preference", "--data", pairs(2), "--out", "run", *arguments)
-    assert outcome.code == 2
-    assert why in outcome.err
-    assert (editr1.built, Path("run").exists()) == (0, False)
-
-
-def test_imgedits_prompt_says_what_matters_for_the_kind_of_a_pair(editr1, kit, write_rows):
-    row = {"source": kit.picture(0, 1), "preferred": kit.picture(4, 2), "other": kit.picture(2, 3), "instruction": "x"}
-    data = write_rows([row | {"id": "p", "kind": "remove"}, row | {"id": "q"}], "pairs/data.jsonl")
-    editr1.judge = ScriptedJudge(lambda r: kit.ratings(*[kit.worth(kit.shown(r)[-1])] * 3))
-    arguments = ("eval", "rm", "preference", "--scorer", "imgedit", "--out", "run", "--data", data)
-    assert editr1(*arguments).code == 0
-    criteria = load_rating_prompt("imgedit").criteria
-    asked = [kit.said(r) for r in editr1.judge.requests]
-    assert [sum(criteria[kind] in text for text in asked) for kind in ("remove", "other")] == [2, 2]
-    assert editr1(*arguments).code == 0
-    assert len(editr1.judge.requests) == 4
-
-
-def test_a_picture_that_cannot_be_read_is_not_asked_about_again(editr1, kit, write_rows, honest):
-    torn = kit.picture(7, 2)[:200]
-    row = {"id": "p", "source": kit.picture(0, 1), "preferred": torn, "other": kit.picture(2, 3), "instruction": "x"}
-    data = write_rows([row, row | {"id": "q", "preferred": kit.picture(8, 4)}], "pairs/data.jsonl")
-    editr1.judge = honest
-    first = editr1(*RM, data)
-    assert (first.code, editr1.built) == (1, 1)
-    again = editr1(*RM, data, "--retry-failed")
-    assert (again.code, editr1.built) == (1, 1)
-    assert "0 new judgements" in again.err
-
-
-def test_half_a_character_in_row_or_answer_ends_nothing(editr1, kit, write_rows):
-    """JSON may hold one half of a surrogate pair, and no file can: it becomes a question mark."""
-    row = {"id": "p", "source": kit.picture(0, 1), "preferred": kit.picture(7, 2), "other": kit.picture(2, 3)}
-    data = write_rows([row | {"instruction": "make it \ud83d"}], "pairs/data.jsonl")
-    editr1.judge = ScriptedJudge(lambda r: "I see \udc00. " + kit.ratings(kit.worth(kit.shown(r)[-1])))
-    first = editr1(*RM, data)
-    assert first.code == 0, first.err
-    assert json.loads(Path("run/pairs.jsonl").read_text())["instruction"] == "make it ?"
-    assert "I see ?." in Path("run/judgements.jsonl").read_text()
-    before = files(Path("run"))
-    assert editr1(*RM, data).code == 0
-    assert files(Path("run")) == before
-    assert len(editr1.judge.requests) == 2
-
-
-@pytest.mark.parametrize(("path", "why"), [("a\0b.png", "embedded null"), ("A" * 5000, "5... characters: a path was")])
-def test_odd_paths_of_pictures_are_a_short_line_each(editr1, kit, write_rows, honest, tmp_path, path, why):
-    row = {"id": "p", "source": kit.picture(0, 1), "preferred": kit.picture(7, 2), "other": kit.picture(2, 3)}
-    data = write_rows([row | {"instruction": "x"}], "pairs/data.jsonl")
-    bad = json.loads(data.read_text()) | {"id": "q", "preferred": path}
-    data.write_text(data.read_text() + json.dumps(bad) + "\n")
-    editr1.judge = honest
-    outcome = editr1(*RM, data)
-    assert outcome.code == 1
-    assert "1 of 2 rows are left out (1 picture)" in outcome.err
-    assert re.search(why, outcome.err)
-    assert len(outcome.err) < 1000
-
-
-@pytest.mark.parametrize(
-    ("arguments", "scorer"),
-    [
-        (("rm", "preference", "--scorer", "holistic"), "holistic"),
-        (("rm", "preference", "--scorer", "pairwise", "--judge", "embedded"), "pairwise"),
-        (("editor", "gedit", "--images", "."), "scpq"),
-    ],
-)
-def test_the_embedded_verifier_is_not_asked_what_it_cannot_answer(monkeypatch, capsys, tmp_path, arguments, scorer):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as caught:
-        run(["eval", *arguments, "--data", "nowhere", "--out", "run"])
-    assert caught.value.code == 2
-    assert f"--scorer {scorer} cannot ask the embedded verifier" in capsys.readouterr().err
-    assert not Path("run").exists()
